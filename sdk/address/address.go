@@ -228,12 +228,12 @@ func dotString(s string, smtputf8 bool) (int, error) {
 // quotedString returns the meaning and the length of the Quoted-string at the
 // start of s.
 func quotedString(s string, smtputf8 bool) (string, int, error) {
-	var b []byte // stays nil until the first backslash
-	start := 1
+	var b []byte
+	start := 1 // of the octets not yet in b
 	for i := 1; i < len(s); {
 		switch c := s[i]; {
 		case c == '"':
-			if b == nil {
+			if start == 1 { // no backslash: no copy
 				return s[1:i], i + 1, nil
 			}
 			return string(append(b, s[start:i]...)), i + 1, nil
