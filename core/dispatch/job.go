@@ -1,0 +1,392 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/stagecoach-mta/stagecoach/core/config"
+	"github.com/stagecoach-mta/stagecoach/core/deliver"
+	"github.com/stagecoach-mta/stagecoach/core/filter"
+	"github.com/stagecoach-mta/stagecoach/core/queue"
+	"github.com/stagecoach-mta/stagecoach/core/route"
+	"github.com/stagecoach-mta/stagecoach/core/spool"
+	"github.com/stagecoach-mta/stagecoach/sdk/address"
+	"github.com/stagecoach-mta/stagecoach/sdk/fail"
+	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
+)
+
+// job is one claimed message on its way through route and deliver.
+//
+// Each group of recipients that goes one way is journalled as soon as it is
+// done: a slow next hop does not keep a finished delivery out of the journal.
+type job struct {
+	*Dispatcher
+	plan  *Plan
+	claim *queue.Claim
+	body  spool.Body
+	log   zerolog.Logger
+
+	mu   sync.Mutex
+	open int // due recipients not yet journalled
+}
+
+// group is the recipients that go one way.
+type group struct {
+	transport   deliver.Transport
+	ref         string
+	route       string
+	destination string
+	recipients  []*queue.Recipient
+	// pending are changes that stand beside a recipient's outcome (copies).
+	pending map[int32][]*queue.Recipient
+}
+
+func (j *job) run(ctx context.Context) (err error) {
+	if j.body, err = j.Queue.Body(ctx, j.claim.ID); err != nil {
+		return fmt.Errorf("open the message: %w", err)
+	}
+	due := make(map[int32]bool, len(j.claim.Due))
+	for _, i := range j.claim.Due {
+		due[i] = true
+	}
+	j.open = len(due)
+	var settled []queue.Change
+	groups := make(map[string]*group)
+	var order []*group
+	for _, r := range j.claim.Recipients {
+		if !due[r.Index] || !r.State.Open() {
+			continue
+		}
+		change, g, err := j.place(ctx, r, groups)
+		if err != nil {
+			change = j.later(r, attempt(err))
+		}
+		if change != nil {
+			settled = append(settled, *change)
+		} else if len(g.recipients) == 1 {
+			order = append(order, g)
+		}
+	}
+	if len(settled) > 0 {
+		if err := j.commit(ctx, settled); err != nil {
+			return err
+		}
+	}
+	return j.deliver(ctx, order)
+}
+
+// deliver runs the groups next to each other.
+func (j *job) deliver(ctx context.Context, groups []*group) error {
+	errs := make([]error, len(groups))
+	var wg sync.WaitGroup
+	for i, g := range groups {
+		wg.Go(func() {
+			errs[i] = j.commit(ctx, j.hand(ctx, g))
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// place routes one recipient: into a group, or to a change if it needs no
+// delivery.
+func (j *job) place(ctx context.Context, r *queue.Recipient, groups map[string]*group) (*queue.Change, *group, error) {
+	if j.depth(r) > maxDepth {
+		return j.fails(r, reply(554, "5.4.6", "Routing loop: redirected too often")), nil, nil
+	}
+	if change, err := j.resolve(ctx, r); change != nil || err != nil {
+		return change, nil, err
+	}
+	d, err := j.decide(ctx, r)
+	if err != nil {
+		return nil, nil, fail.Wrap(fail.Unavailable, err, "route")
+	}
+	copies := j.copies(r, d)
+	switch {
+	case d.Deliver != nil:
+		return nil, j.join(r, d, groups, copies), nil
+	case d.Redirect != nil:
+		c := j.ends(r, queue.Expanded, d.Route, "redirected")
+		c.Add = copies
+		for _, a := range d.Redirect {
+			c.Add = append(c.Add, &queue.Recipient{Address: a, Original: original(r), Notify: r.Notify})
+		}
+		return c, nil, nil
+	case d.Held:
+		c := j.ends(r, queue.Held, d.Route, d.Reason)
+		c.Add = copies
+		return c, nil, nil
+	case d.Discard:
+		c := j.ends(r, queue.Discarded, d.Route, "discarded by route "+d.Route)
+		c.Add = copies
+		return c, nil, nil
+	case d.Reject != nil:
+		c := j.settle(r, reply(d.Reject.Code, d.Reject.Enhanced, d.Reject.Text))
+		c.Route, c.Add = d.Route, copies
+		return c, nil, nil
+	}
+	return j.fails(r, reply(550, "5.4.4", "No route to this recipient")), nil, nil
+}
+
+// resolve asks the directories: an alias becomes its targets, an address of
+// ours that does not exist fails, and a mailbox gets its account.
+func (j *job) resolve(ctx context.Context, r *queue.Recipient) (*queue.Change, error) {
+	step, err := j.plan.Directories.Step(ctx, r.Address)
+	if err != nil {
+		return nil, err
+	}
+	switch step.GetResult() {
+	case v1.ResolveResponse_MAILBOX:
+		r.Account, r.Detail = step.GetAccount(), step.GetDetail()
+	case v1.ResolveResponse_NO_SUCH_USER:
+		return j.fails(r, reply(550, "5.1.1", "No such user here")), nil
+	case v1.ResolveResponse_DISABLED:
+		said := step.GetReply()
+		if said == nil {
+			said = &v1.SMTPReply{Code: 550, Enhanced: "5.2.1", Text: "Mailbox disabled"}
+		}
+		return j.settle(r, reply(int(said.GetCode()), said.GetEnhanced(), said.GetText())), nil
+	case v1.ResolveResponse_ALIAS:
+		targets, _, err := j.plan.Directories.Expand(ctx, r.Address)
+		if fail.Is(err, fail.Invalid) {
+			return j.fails(r, reply(550, "5.1.1", err.Error())), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		c := j.ends(r, queue.Expanded, "", "alias")
+		for _, t := range targets {
+			c.Add = append(c.Add, &queue.Recipient{
+				Address: t.Address, Account: t.Account, Detail: t.Detail, Original: original(r), Notify: r.Notify,
+			})
+		}
+		return c, nil
+	}
+	return nil, nil
+}
+
+func (j *job) decide(ctx context.Context, r *queue.Recipient) (*route.Decision, error) {
+	env := Env(ctx, j.claim.Envelope, r, j.plan)
+	if j.plan.Routes.NeedsHeader() {
+		fields, err := j.plan.Editing.Fields(j.body, nil)
+		if err != nil {
+			return nil, err
+		}
+		env.Message.Headers = HeaderMap(fields)
+	}
+	return j.plan.Routes.Decide(env)
+}
+
+// copies are made once: at the first decision, and never of what is itself a
+// copy by the same route.
+func (j *job) copies(r *queue.Recipient, d *route.Decision) []*queue.Recipient {
+	if r.Route != "" {
+		return nil
+	}
+	var out []*queue.Recipient
+	for _, c := range d.Copy {
+		if j.descends(r, c.Route) {
+			continue
+		}
+		out = append(out, &queue.Recipient{Address: c.Address, Notify: []string{"NEVER"}, Reason: copyOf + c.Route})
+	}
+	return out
+}
+
+// copyOf marks a recipient that a route's copy made.
+const copyOf = "copy by "
+
+// descends tells whether r, or what it came from, is a copy made by that route.
+func (j *job) descends(r *queue.Recipient, route string) bool {
+	for range maxDepth {
+		if r == nil {
+			return false
+		}
+		if r.Reason == copyOf+route {
+			return true
+		}
+		r = j.parent(r)
+	}
+	return true
+}
+
+func (j *job) parent(r *queue.Recipient) *queue.Recipient {
+	if r.Parent < 0 || r.Parent == r.Index {
+		return nil
+	}
+	for _, p := range j.claim.Recipients {
+		if p.Index == r.Parent {
+			return p
+		}
+	}
+	return nil
+}
+
+func (j *job) depth(r *queue.Recipient) (n int) {
+	for ; r != nil && n <= maxDepth; r = j.parent(r) {
+		n++
+	}
+	return n
+}
+
+func (j *job) join(r *queue.Recipient, d *route.Decision, groups map[string]*group, copies []*queue.Recipient) *group {
+	t := j.plan.Transports[d.Deliver.Ref]
+	g := &group{transport: t, ref: d.Deliver.Ref, route: d.Route, destination: t.Destination(r.Address)}
+	key := d.Route + "\x00" + g.ref + "\x00" + g.destination
+	if have, ok := groups[key]; ok {
+		g = have
+	} else {
+		groups[key] = g
+	}
+	g.recipients = append(g.recipients, r)
+	if len(copies) > 0 {
+		if g.pending == nil {
+			g.pending = make(map[int32][]*queue.Recipient)
+		}
+		g.pending[r.Index] = copies
+	}
+	return g
+}
+
+// hand filters and delivers one group, and says what changed.
+func (j *job) hand(ctx context.Context, g *group) []queue.Change {
+	changes, err := j.try(ctx, g)
+	if err != nil {
+		for _, r := range g.recipients {
+			changes = append(changes, *j.later(r, attempt(err)))
+		}
+	}
+	for i := range changes {
+		changes[i].Route, changes[i].Deliver = g.route, g.ref
+		changes[i].Add = append(changes[i].Add, g.pending[changes[i].Index]...)
+	}
+	return changes
+}
+
+func (j *job) try(ctx context.Context, g *group) (changes []queue.Change, err error) {
+	work := &deliver.Job{Envelope: j.claim.Envelope, Recipients: g.recipients, Body: j.body, Key: j.claim.ID + "/" + g.ref}
+	defer func() {
+		if work.Body != j.body {
+			work.Body.Discard()
+		}
+	}()
+	for _, stage := range []struct {
+		event v1.FilterEvent
+		chain filter.Chain
+	}{
+		{v1.FilterEvent_ROUTE, j.plan.RouteFilters[g.route]},
+		{v1.FilterEvent_PRE_DELIVERY, j.plan.DeliverFilters[g.ref]},
+	} {
+		var settled []queue.Change
+		if settled, err = j.filter(ctx, work, stage.event, stage.chain); err != nil {
+			return changes, err
+		}
+		changes = append(changes, settled...)
+		if len(work.Recipients) == 0 {
+			return changes, nil
+		}
+	}
+	outcomes, err := j.attempt(ctx, g, work)
+	if err != nil {
+		return nil, err
+	}
+	byIndex := make(map[int32]*queue.Recipient)
+	for _, r := range work.Recipients {
+		byIndex[r.Index] = r
+	}
+	for _, o := range outcomes {
+		if r := byIndex[o.Index]; r != nil {
+			changes = append(changes, *j.outcome(r, o))
+		}
+	}
+	return changes, nil
+}
+
+// attempt waits for a place at the destination and delivers.
+func (j *job) attempt(ctx context.Context, g *group, work *deliver.Job) ([]deliver.Outcome, error) {
+	key, limit := g.ref+" "+g.destination, j.plan.PerDestination
+	if g.destination == "" {
+		limit = 0
+	}
+	dead, err := j.limits.acquire(ctx, key, limit, j.Clock)
+	if err != nil {
+		return nil, err
+	}
+	if dead != nil {
+		var out []deliver.Outcome
+		for _, r := range work.Recipients {
+			out = append(out, deliver.Outcome{
+				Index: r.Index, NotTried: true, RetryAfter: dead.deadUntil.Sub(j.Clock()),
+				Attempt: queue.Attempt{
+					At: j.Clock(), Code: 451, Enhanced: "4.4.1",
+					Text: "Not tried, the destination did not answer before: " + dead.reason,
+				},
+			})
+		}
+		return out, nil
+	}
+	unreachable := "the delivery broke off"
+	defer func() { j.limits.release(key, unreachable, j.Clock()) }()
+	select {
+	case j.workers <- struct{}{}:
+		defer func() { <-j.workers }()
+	case <-ctx.Done():
+		unreachable = ""
+		return nil, ctx.Err()
+	}
+	outcomes := g.transport.Deliver(ctx, work)
+	unreachable = ""
+	if g.destination != "" {
+		unreachable = deliver.Unreachable(outcomes)
+	}
+	return outcomes, nil
+}
+
+// jitter spreads retry times by a quarter, so that what failed together does not
+// come back together.
+func jitter(d time.Duration) time.Duration {
+	return d + time.Duration(rand.Int64N(int64(d/4)+1))
+}
+
+// Env is what a route's condition sees of one recipient.
+func Env(ctx context.Context, e *queue.Envelope, r *queue.Recipient, plan *Plan) *config.Env {
+	return &config.Env{
+		Sender: e.Sender, Recipient: r.Address, Account: r.Account, Detail: r.Detail,
+		Client: e.Client, Tags: e.Tags,
+		Message: config.Message{Size: e.Size, Subject: e.Subject, From: e.From, MessageID: e.MessageID},
+		Has: func(ref, addr string) (bool, error) {
+			dir, ok := plan.Directories.Ref(ref)
+			if !ok {
+				return false, fmt.Errorf("there is no %s", ref)
+			}
+			got, err := dir.Resolve(ctx, &v1.ResolveRequest{Address: addr})
+			if err != nil {
+				return false, err
+			}
+			switch got.GetResult() {
+			case v1.ResolveResponse_MAILBOX, v1.ResolveResponse_ALIAS, v1.ResolveResponse_DISABLED:
+				return true, nil
+			}
+			return false, nil
+		},
+	}
+}
+
+// Domain of an address, lower case; "" if it has none.
+func Domain(addr string) string {
+	a, err := address.Parse(addr, true)
+	if err != nil {
+		return ""
+	}
+	return a.Domain
+}

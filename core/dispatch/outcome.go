@@ -1,0 +1,323 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/stagecoach-mta/stagecoach/core/deliver"
+	"github.com/stagecoach-mta/stagecoach/core/filter"
+	"github.com/stagecoach-mta/stagecoach/core/queue"
+	"github.com/stagecoach-mta/stagecoach/core/spool"
+	"github.com/stagecoach-mta/stagecoach/sdk/fail"
+	"github.com/stagecoach-mta/stagecoach/sdk/mail"
+	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
+)
+
+// Reporter makes the notices that go back to a sender (RFC 3464).
+type Reporter interface {
+	// Report returns nil when nobody is to be told: the null reverse-path,
+	// NOTIFY=NEVER, or an action that was not asked for.
+	Report(env *queue.Envelope, body spool.Body, about []Reported) (*queue.NewMessage, error)
+}
+
+// Reported is one recipient of a notice.
+type Reported struct {
+	Recipient *queue.Recipient
+	State     queue.State // Failed, Delivered, or Waiting for a delay
+	Attempt   *queue.Attempt
+	// RetryUntil is when a delayed mail is given up.
+	RetryUntil time.Time
+}
+
+func reply(code int, enhanced, text string) *queue.Attempt {
+	return &queue.Attempt{Code: code, Enhanced: enhanced, Text: text}
+}
+
+// attempt turns an error of our own side into a reply.
+func attempt(err error) *queue.Attempt {
+	r := fail.Reply(err)
+	return &queue.Attempt{Code: int(r.GetCode()), Enhanced: r.GetEnhanced(), Text: err.Error()}
+}
+
+// ends closes a recipient (or holds it) without an attempt.
+func (j *job) ends(r *queue.Recipient, s queue.State, route, reason string) *queue.Change {
+	return &queue.Change{Index: r.Index, State: s, Route: route, Reason: reason, Account: r.Account, Detail: r.Detail}
+}
+
+func (j *job) fails(r *queue.Recipient, a *queue.Attempt) *queue.Change {
+	a.At = j.Clock()
+	c := j.ends(r, queue.Failed, "", a.Text)
+	c.Attempt = a
+	return c
+}
+
+// settle turns a reply into a change: 5xx fails, 4xx waits, 2xx is done.
+func (j *job) settle(r *queue.Recipient, a *queue.Attempt) *queue.Change {
+	switch a.Code / 100 {
+	case 2:
+		c := j.ends(r, queue.Delivered, "", "")
+		a.At = j.Clock()
+		c.Attempt = a
+		return c
+	case 5:
+		return j.fails(r, a)
+	}
+	return j.later(r, a)
+}
+
+// later puts a recipient back with its next time, or gives it up when its time
+// is over (RFC 5321 section 4.5.4.1). Every mail gets at least one attempt.
+func (j *job) later(r *queue.Recipient, a *queue.Attempt) *queue.Change {
+	now := j.Clock()
+	a.At = now
+	if until := j.expires(); !now.Before(until) {
+		c := j.fails(r, a)
+		c.Attempt = &queue.Attempt{
+			At: now, Code: 550, Enhanced: "4.4.7", RemoteMTA: a.RemoteMTA,
+			Text: fmt.Sprintf("Gave up after %s; last answer: %d %s", now.Sub(j.claim.Received).Round(time.Second), a.Code, a.Text),
+		}
+		c.Reason = c.Attempt.Text
+		return c
+	}
+	wait := jitter(j.backoff(r.Attempts))
+	return &queue.Change{
+		Index: r.Index, State: queue.Waiting, Next: now.Add(wait), Attempt: a, Account: r.Account, Detail: r.Detail,
+	}
+}
+
+func (j *job) backoff(attempts int) time.Duration {
+	if len(j.plan.Retry) == 0 {
+		return 15 * time.Minute
+	}
+	return j.plan.Retry[min(attempts, len(j.plan.Retry)-1)]
+}
+
+func (j *job) expires() time.Time {
+	if !j.claim.Expires.IsZero() {
+		return j.claim.Expires
+	}
+	return j.claim.Received.Add(j.plan.Expire)
+}
+
+// outcome turns what a transport said into a change.
+func (j *job) outcome(r *queue.Recipient, o deliver.Outcome) *queue.Change {
+	a := o.Attempt
+	c := j.settle(r, &a)
+	if c.State != queue.Waiting {
+		return c
+	}
+	now := j.Clock()
+	if o.NotTried {
+		c.Attempt = nil
+		c.Next = now.Add(jitter(max(o.RetryAfter, time.Second)))
+		return c
+	}
+	if at := now.Add(o.RetryAfter); at.After(c.Next) {
+		c.Next = at
+	}
+	return c
+}
+
+// filter asks a stage's filters about the job's recipients. It narrows the job
+// to those that go on and returns the changes of the others. Edits hold for this
+// attempt: the queued message stays what was received.
+func (j *job) filter(ctx context.Context, work *deliver.Job, event v1.FilterEvent, chain filter.Chain) ([]queue.Change, error) {
+	if !chain.Wants(event) {
+		return nil, nil
+	}
+	out, err := chain.Run(ctx, j.plan.Editing, filter.Question{
+		Event: event, Envelope: work.Contract(), Recipient: -1, Body: work.Body, Key: work.Key,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range out.Trace {
+		j.log.Info().Str("filter", s.Filter).Stringer("verdict", s.Verdict).Dur("took", s.Took).
+			Int("edits", s.Edits).Str("failed", s.Failed).Str("note", s.Note).Stringer("stage", event).Msg("filtered")
+	}
+	var (
+		changes []queue.Change
+		on      []*queue.Recipient
+	)
+	for _, r := range work.Recipients {
+		v := out.Verdict
+		if own, ok := out.PerRecipient[r.Index]; ok && v.GetAction() == v1.Verdict_ACCEPT {
+			v = own
+		}
+		if c := j.verdict(r, v, out.By); c != nil {
+			changes = append(changes, *c)
+			continue
+		}
+		on = append(on, r)
+	}
+	work.Recipients = on
+	work.Body = out.Body
+	if out.Envelope.GetSender() != work.Envelope.Sender || len(out.Envelope.GetTags()) != len(work.Envelope.Tags) {
+		env := *work.Envelope
+		env.Sender, env.Tags = out.Envelope.GetSender(), out.Envelope.GetTags()
+		work.Envelope = &env
+	}
+	return changes, nil
+}
+
+// verdict after the queue: a rejection is a failed delivery, a deferral waits.
+func (j *job) verdict(r *queue.Recipient, v *v1.Verdict, by string) *queue.Change {
+	said := v.GetReply()
+	switch v.GetAction() {
+	case v1.Verdict_REJECT, v1.Verdict_DISCONNECT:
+		return j.fails(r, reply(code(said, 550), enhanced(said, "5.7.1"), text(said, "Refused by "+by)))
+	case v1.Verdict_DEFER:
+		return j.later(r, reply(code(said, 451), enhanced(said, "4.7.1"), text(said, "Deferred by "+by)))
+	case v1.Verdict_DISCARD:
+		return j.ends(r, queue.Discarded, "", "discarded by "+by)
+	case v1.Verdict_HOLD:
+		return j.ends(r, queue.Held, "", v.GetReason())
+	}
+	return nil
+}
+
+func code(r *v1.SMTPReply, otherwise int) int {
+	if r.GetCode() != 0 {
+		return int(r.GetCode())
+	}
+	return otherwise
+}
+
+func enhanced(r *v1.SMTPReply, otherwise string) string {
+	if r.GetEnhanced() != "" {
+		return r.GetEnhanced()
+	}
+	return otherwise
+}
+
+func text(r *v1.SMTPReply, otherwise string) string {
+	if r.GetText() != "" {
+		return r.GetText()
+	}
+	return otherwise
+}
+
+// commit journals changes together with the notices that they cause: neither
+// is durable without the other.
+func (j *job) commit(ctx context.Context, changes []queue.Change) error {
+	notices, err := j.notices(changes)
+	if err != nil {
+		return fmt.Errorf("make a delivery status notification: %w", err)
+	}
+	if len(notices) > 0 {
+		changes[0].Enqueue = append(changes[0].Enqueue, notices...)
+	}
+	j.mu.Lock()
+	j.open -= len(changes)
+	keep := j.open > 0
+	j.mu.Unlock()
+	// What happened, happened: the journal is written even when the dispatcher
+	// is being stopped.
+	if err := j.Queue.Commit(context.WithoutCancel(ctx), j.claim, changes, keep); err != nil {
+		return fmt.Errorf("journal the results: %w", err)
+	}
+	j.tell(changes, notices)
+	return nil
+}
+
+// notices builds what the sender hears: one notice for all that failed, one for
+// what is delayed, one for what was delivered and asked for.
+func (j *job) notices(changes []queue.Change) ([]*queue.NewMessage, error) {
+	by := map[queue.State][]Reported{}
+	for i := range changes {
+		c := &changes[i]
+		r := j.recipient(c.Index)
+		about := Reported{Recipient: r, State: c.State, Attempt: c.Attempt, RetryUntil: j.expires()}
+		switch c.State {
+		case queue.Failed, queue.Delivered:
+			by[c.State] = append(by[c.State], about)
+		case queue.Waiting:
+			if j.delayed(r, c) {
+				c.Notified = true
+				by[c.State] = append(by[c.State], about)
+			}
+		}
+	}
+	var out []*queue.NewMessage
+	for _, s := range []queue.State{queue.Failed, queue.Waiting, queue.Delivered} {
+		if len(by[s]) == 0 {
+			continue
+		}
+		m, err := j.Reports.Report(j.claim.Envelope, j.body, by[s])
+		if err != nil {
+			return nil, err
+		}
+		if m != nil {
+			out = append(out, m)
+		}
+	}
+	return out, nil
+}
+
+func (j *job) delayed(r *queue.Recipient, c *queue.Change) bool {
+	return j.plan.DelayNotice > 0 && !r.DelayNotified && c.Attempt != nil &&
+		j.Clock().Sub(j.claim.Received) >= j.plan.DelayNotice
+}
+
+func (j *job) recipient(index int32) *queue.Recipient {
+	for _, r := range j.claim.Recipients {
+		if r.Index == index {
+			return r
+		}
+	}
+	return &queue.Recipient{Index: index}
+}
+
+// tell logs one line per recipient.
+func (j *job) tell(changes []queue.Change, notices []*queue.NewMessage) {
+	for i := range changes {
+		c := &changes[i]
+		e := j.log.Info().Str("to", j.recipient(c.Index).Address).Str("route", c.Route)
+		if c.Deliver != "" {
+			e = e.Str("deliver", c.Deliver)
+		}
+		if a := c.Attempt; a != nil {
+			e = e.Int("code", a.Code).Str("enhanced", a.Enhanced).Str("reply", a.Text).Str("remote", a.RemoteMTA).Str("tls", a.TLS)
+		}
+		if c.State == queue.Waiting {
+			e = e.Time("next", c.Next)
+		}
+		if c.Reason != "" {
+			e = e.Str("reason", c.Reason)
+		}
+		for _, a := range c.Add {
+			e = e.Str("becomes", a.Address)
+		}
+		e.Msg(stateWord(c.State))
+	}
+	for _, n := range notices {
+		j.log.Info().Str("dsn", n.Envelope.ID).Str("to", j.claim.Sender).Msg("notified the sender")
+	}
+}
+
+func stateWord(s queue.State) string {
+	if s == queue.Waiting {
+		return "deferred"
+	}
+	return s.String()
+}
+
+// original keeps the first address through redirects (RFC 3461 section 5.2.7.1).
+func original(r *queue.Recipient) string {
+	if r.Original != "" {
+		return r.Original
+	}
+	return "rfc822;" + r.Address
+}
+
+// HeaderMap is a header as conditions see it: lower-case names, decoded values.
+func HeaderMap(h mail.Header) map[string][]string {
+	m := make(map[string][]string, len(h))
+	for _, f := range h {
+		name := strings.ToLower(f.GetName())
+		m[name] = append(m[name], mail.Unfold(f.GetValue()))
+	}
+	return m
+}

@@ -1,0 +1,402 @@
+// Package filter asks the filters of a stage, in the order and at the price that
+// they declared, and folds their answers into one outcome. It does not know what
+// a plugin process is: a member is a name and something to call.
+package filter
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/stagecoach-mta/stagecoach/core/spool"
+	"github.com/stagecoach-mta/stagecoach/sdk/fail"
+	"github.com/stagecoach-mta/stagecoach/sdk/mail"
+	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
+	"github.com/stagecoach-mta/stagecoach/sdk/stream"
+)
+
+// What happens to the mail when a filter fails or is late.
+const (
+	OnFailureDefer  = "defer"
+	OnFailureAccept = "accept"
+	OnFailureHold   = "hold"
+)
+
+// DefaultTimeout of one call.
+const DefaultTimeout = 30 * time.Second
+
+// Member is one filter of a chain.
+type Member struct {
+	// Name is the instance: "filter.greylist.calm".
+	Name   string
+	Caller stream.Caller
+	// Interest is asked each time: a reload may change it.
+	Interest  func() *v1.FilterInterest
+	OnFailure string
+	Timeout   time.Duration
+}
+
+// wants tells whether the member asked for this event.
+func (m *Member) wants(event v1.FilterEvent) bool {
+	for _, e := range m.Interest().GetEvents() {
+		if e == event {
+			return true
+		}
+	}
+	return false
+}
+
+// Chain is the filters of one stage as the operator wrote them.
+type Chain []Member
+
+// Wants tells whether anybody in the chain asked for this event.
+func (c Chain) Wants(event v1.FilterEvent) bool {
+	for i := range c {
+		if c[i].wants(event) {
+			return true
+		}
+	}
+	return false
+}
+
+// Editing is what a chain needs of the message to show it and to change it.
+type Editing interface {
+	// Fields returns the header's fields, those of names only if there are any.
+	Fields(body spool.Body, names []string) (mail.Header, error)
+	// Apply returns a new body with the edits done; body stays as it is.
+	Apply(body spool.Body, edits []*v1.Edit) (spool.Body, error)
+}
+
+// Question is what a stage asks its chain.
+type Question struct {
+	Event     v1.FilterEvent
+	Envelope  *v1.Envelope
+	Recipient int32 // index, for RCPT; else -1
+	Body      spool.Body
+	Results   []*v1.RecipientResult
+	// Authenticated, for AUTH.
+	Authenticated bool
+	// Key makes the idempotency key, together with event and member.
+	Key string
+}
+
+// Outcome is what the chain said together.
+type Outcome struct {
+	// Verdict is never nil; its zero value accepts.
+	Verdict *v1.Verdict
+	// By names the filter that gave a verdict other than ACCEPT.
+	By string
+	// PerRecipient holds verdicts other than ACCEPT for single recipients.
+	PerRecipient map[int32]*v1.Verdict
+	// Envelope with the edits done; the question's own stays as it was.
+	Envelope *v1.Envelope
+	// Body with the edits done: the question's, if nobody edited.
+	Body   spool.Body
+	Hints  *v1.RouteHints
+	Inject []*v1.Injection
+	// Trace has a step for each filter asked, in the order of the chain.
+	Trace []Step
+
+	asked spool.Body // as the question had it
+}
+
+// Step is one filter's part in an outcome.
+type Step struct {
+	Filter  string
+	Verdict v1.Verdict_Action
+	Note    string
+	Edits   int
+	Took    time.Duration
+	// Failed is why the filter gave no answer; "" if it did.
+	Failed string
+}
+
+// Run asks the chain. It returns an error only when the message itself could not
+// be read or edited (a full disk): a filter's failure is an outcome.
+//
+// Judges that stand next to each other are asked at the same time; the first
+// that rejects ends the round. An editor is asked after all before it, and sees
+// what they changed.
+func (c Chain) Run(ctx context.Context, ed Editing, q Question) (*Outcome, error) {
+	out := &Outcome{Verdict: &v1.Verdict{}, Envelope: q.Envelope, Body: q.Body, asked: q.Body}
+	for at := 0; at < len(c); {
+		next := at + 1
+		if c[at].Interest().GetEffect() != v1.FilterInterest_EDIT {
+			for next < len(c) && c[next].Interest().GetEffect() != v1.FilterInterest_EDIT {
+				next++
+			}
+		}
+		done, err := c[at:next].round(ctx, ed, q, out)
+		if err != nil {
+			return nil, err
+		}
+		if done {
+			break
+		}
+		at = next
+	}
+	return out, nil
+}
+
+// answer of one member within a round.
+type answer struct {
+	member *Member
+	reply  *v1.FilterReply
+	err    error
+	took   time.Duration
+}
+
+// round asks its members at the same time and folds the answers in their order.
+// done tells that nobody after it is to be asked.
+func (c Chain) round(ctx context.Context, ed Editing, q Question, out *Outcome) (done bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var asked []*Member
+	answers := make(chan answer, len(c))
+	for i := range c {
+		m := &c[i]
+		if !m.wants(q.Event) || tooLarge(m, out.Body) {
+			continue
+		}
+		call, err := question(ed, q, m, out)
+		if err != nil {
+			return false, err
+		}
+		if m.Interest().GetEffect() == v1.FilterInterest_OBSERVE_ONLY {
+			go observe(context.WithoutCancel(ctx), m, call)
+			continue
+		}
+		asked = append(asked, m)
+		go func() { answers <- m.ask(ctx, call) }()
+	}
+	got := make(map[*Member]answer, len(asked))
+	for range asked {
+		a := <-answers
+		got[a.member] = a
+		if ends(a.reply.GetVerdict().GetAction()) {
+			break // the others' answers no longer matter
+		}
+	}
+	for _, m := range asked {
+		a, ok := got[m]
+		if !ok {
+			continue
+		}
+		stop, err := out.fold(ed, a)
+		if err != nil {
+			return false, err
+		}
+		done = done || stop
+	}
+	return done, nil
+}
+
+func tooLarge(m *Member, body spool.Body) bool {
+	limit := m.Interest().GetMaxSize()
+	return body != nil && limit > 0 && body.Size() > limit
+}
+
+// ends tells whether an action makes all further questions idle.
+func ends(a v1.Verdict_Action) bool {
+	switch a {
+	case v1.Verdict_REJECT, v1.Verdict_DEFER, v1.Verdict_DISCONNECT, v1.Verdict_DISCARD:
+		return true
+	}
+	return false
+}
+
+// question builds the call for one member: what it did not ask for stays out.
+func question(ed Editing, q Question, m *Member, out *Outcome) (*v1.Call, error) {
+	fc := &v1.FilterCall{
+		Event:          q.Event,
+		Envelope:       out.Envelope,
+		Recipient:      q.Recipient,
+		Results:        q.Results,
+		Authenticated:  q.Authenticated,
+		IdempotencyKey: fmt.Sprintf("%s/%s/%s", q.Key, q.Event, m.Name),
+	}
+	interest := m.Interest()
+	if out.Body != nil && interest.GetBody() != v1.FilterInterest_NONE {
+		fields, err := ed.Fields(out.Body, interest.GetHeaderNames())
+		if err != nil {
+			return nil, fmt.Errorf("read header for %s: %w", m.Name, err)
+		}
+		fc.Header = fields
+		if interest.GetBody() == v1.FilterInterest_FULL {
+			fc.Message = out.Body.Message().Ref()
+		}
+	}
+	return &v1.Call{Request: &v1.Call_Filter{Filter: fc}}, nil
+}
+
+func (m *Member) timeout() time.Duration {
+	if m.Timeout > 0 {
+		return m.Timeout
+	}
+	return DefaultTimeout
+}
+
+func (m *Member) ask(ctx context.Context, call *v1.Call) answer {
+	begin := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, m.timeout())
+	defer cancel()
+	reply, err := m.Caller.Call(ctx, call)
+	a := answer{member: m, err: err, took: time.Since(begin)}
+	if err == nil {
+		if a.reply = reply.GetFilter(); a.reply == nil {
+			a.err = fail.New(fail.Internal, "answered something that is not a filter's reply")
+		}
+	}
+	return a
+}
+
+func observe(ctx context.Context, m *Member, call *v1.Call) {
+	ctx, cancel := context.WithTimeout(ctx, m.timeout())
+	defer cancel()
+	_, _ = m.Caller.Call(ctx, call) // nobody waits for an observer
+}
+
+// fold takes one answer into the outcome.
+func (out *Outcome) fold(ed Editing, a answer) (stop bool, err error) {
+	step := Step{Filter: a.member.Name, Took: a.took}
+	defer func() { out.Trace = append(out.Trace, step) }()
+	if a.err != nil {
+		step.Failed = a.err.Error()
+		v := onFailure(a.member)
+		step.Verdict = v.GetAction()
+		return out.judge(v, a.member.Name), nil
+	}
+	r := a.reply
+	step.Note, step.Edits = r.GetNote(), len(r.GetEdits())
+	step.Verdict = r.GetVerdict().GetAction()
+	if err := out.edit(ed, a.member, r); err != nil {
+		return false, err
+	}
+	for idx, v := range r.GetPerRecipient() {
+		if v.GetAction() == v1.Verdict_ACCEPT {
+			continue
+		}
+		if out.PerRecipient == nil {
+			out.PerRecipient = make(map[int32]*v1.Verdict)
+		}
+		if _, ok := out.PerRecipient[idx]; !ok {
+			out.PerRecipient[idx] = v
+		}
+	}
+	out.Hints = mergeHints(out.Hints, r.GetHints())
+	out.Inject = append(out.Inject, r.GetInject()...)
+	return out.judge(r.GetVerdict(), a.member.Name), nil
+}
+
+// judge keeps the gravest verdict: a later filter may not soften an earlier one.
+func (out *Outcome) judge(v *v1.Verdict, by string) (stop bool) {
+	if v == nil {
+		return false
+	}
+	if v.GetAction() != v1.Verdict_ACCEPT && (out.Verdict.GetAction() == v1.Verdict_ACCEPT || out.Verdict.GetAction() == v1.Verdict_HOLD) {
+		out.Verdict, out.By = v, by
+	} else if out.Verdict.GetAction() == v1.Verdict_ACCEPT && v.GetDelayMs() > out.Verdict.GetDelayMs() {
+		out.Verdict = v
+	}
+	return ends(v.GetAction()) || v.GetSkipRest()
+}
+
+func onFailure(m *Member) *v1.Verdict {
+	switch m.OnFailure {
+	case OnFailureAccept:
+		return &v1.Verdict{}
+	case OnFailureHold:
+		return &v1.Verdict{Action: v1.Verdict_HOLD, Reason: m.Name + " could not be asked"}
+	}
+	return &v1.Verdict{
+		Action: v1.Verdict_DEFER,
+		Reply:  &v1.SMTPReply{Code: 451, Enhanced: "4.7.1", Text: "A content check is not available, try again later"},
+		Reason: m.Name + " could not be asked",
+	}
+}
+
+// edit applies envelope edits, tags and message edits. A judge's edits are
+// ignored: it declared to make none.
+func (out *Outcome) edit(ed Editing, m *Member, r *v1.FilterReply) error {
+	if len(r.GetTags()) == 0 && len(r.GetEdits()) == 0 {
+		return nil
+	}
+	env := proto.Clone(out.Envelope).(*v1.Envelope)
+	for k, t := range r.GetTags() {
+		if env.Tags == nil {
+			env.Tags = make(map[string]*v1.Tag)
+		}
+		env.Tags[k] = t
+	}
+	out.Envelope = env
+	if m.Interest().GetEffect() != v1.FilterInterest_EDIT {
+		return nil
+	}
+	var content []*v1.Edit
+	for _, e := range r.GetEdits() {
+		switch e := e.GetEdit().(type) {
+		case *v1.Edit_SetSender_:
+			env.Sender = e.SetSender.GetAddress()
+			if p := e.SetSender.GetParameters(); p != nil {
+				env.Parameters = p
+			}
+		case *v1.Edit_AddRecipient_:
+			add := proto.Clone(e.AddRecipient.GetRecipient()).(*v1.Recipient)
+			add.Index = nextIndex(env.Recipients)
+			env.Recipients = append(env.Recipients, add)
+		case *v1.Edit_DeleteRecipient_:
+			env.Recipients = without(env.Recipients, e.DeleteRecipient.GetIndex())
+		}
+	}
+	for _, e := range r.GetEdits() {
+		switch e.GetEdit().(type) {
+		case *v1.Edit_InsertHeader_, *v1.Edit_ReplaceHeader_, *v1.Edit_DeleteHeader_, *v1.Edit_ReplaceBody_:
+			content = append(content, e)
+		}
+	}
+	if len(content) == 0 || out.Body == nil {
+		return nil
+	}
+	body, err := ed.Apply(out.Body, content)
+	if err != nil {
+		return fmt.Errorf("apply the edits of %s: %w", m.Name, err)
+	}
+	if out.Body != out.asked {
+		out.Body.Discard() // an edit of an edit: nobody needs the one between
+	}
+	out.Body = body
+	return nil
+}
+
+func nextIndex(rs []*v1.Recipient) int32 {
+	next := int32(0)
+	for _, r := range rs {
+		next = max(next, r.GetIndex()+1)
+	}
+	return next
+}
+
+func without(rs []*v1.Recipient, index int32) []*v1.Recipient {
+	var out []*v1.Recipient
+	for _, r := range rs {
+		if r.GetIndex() != index {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// mergeHints lets later hints win field by field.
+func mergeHints(a, b *v1.RouteHints) *v1.RouteHints {
+	if b == nil {
+		return a
+	}
+	if a == nil {
+		return b
+	}
+	m := proto.Clone(a).(*v1.RouteHints)
+	proto.Merge(m, b)
+	return m
+}
