@@ -244,8 +244,7 @@ func TestOneWritePerBatchOfInput(t *testing.T) {
 
 // Shutdown: an idle client's new MAIL was accepted, and nobody got a 421.
 func TestShutdownDrains(t *testing.T) {
-	s := serve(t, testConfig())
-	s.hold = make(chan struct{})
+	s := serve(t, testConfig(), func(s *testServer) { s.hold = make(chan struct{}) })
 	idle, fresh, busy, inData := s.greeted(t), s.dial(t), s.greeted(t), s.greeted(t)
 	fresh.expect("", "220")
 	busy.expect(envelope, "250", "250")
@@ -271,6 +270,7 @@ func TestShutdownDrains(t *testing.T) {
 	// The message is taken; the MAIL behind it is not.
 	busy.expect("x\r\n.\r\n"+envelope, "250 2.0.0", "421 4.3.2")
 	busy.expectEnd()
+	busy.Close()
 	inData.expect("other half\r\n.\r\n", "250 2.0.0", "421 4.3.2")
 	inData.expectEnd()
 	if err := <-ended; err != nil {

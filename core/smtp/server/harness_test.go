@@ -229,7 +229,7 @@ type testServer struct {
 	addr string
 }
 
-func serve(t testing.TB, cfg Config) *testServer {
+func serve(t testing.TB, cfg Config, prepare ...func(*testServer)) *testServer {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -237,6 +237,9 @@ func serve(t testing.TB, cfg Config) *testServer {
 	}
 	r := &recorder{refuse: map[string]error{}}
 	s := &testServer{Server: New(cfg, r), recorder: r, addr: l.Addr().String()}
+	for _, f := range prepare {
+		f(s)
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(l) }()
 	t.Cleanup(func() {

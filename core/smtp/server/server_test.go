@@ -58,8 +58,9 @@ func TestIPv6IsCountedByNetwork(t *testing.T) {
 }
 
 func TestBackendRefuses(t *testing.T) {
-	s := serve(t, testConfig())
-	s.refuse["CONNECT"] = NewReply(554, smtp.EnhancedCode{5, 7, 1}, "You are listed\nsee https://bl.example/").Err()
+	s := serve(t, testConfig(), func(s *testServer) {
+		s.refuse["CONNECT"] = NewReply(554, smtp.EnhancedCode{5, 7, 1}, "You are listed\nsee https://bl.example/").Err()
+	})
 	w := s.dial(t)
 	if got := w.reply(); got != "554-5.7.1 You are listed\n554 5.7.1 see https://bl.example/" {
 		t.Errorf("%q", got)
@@ -78,8 +79,7 @@ func TestBackendRefuses(t *testing.T) {
 		{"RCPT", NewReply(251, smtp.EnhancedCode{2, 1, 5}, "Will forward").Err(), "251 2.1.5 Will forward", false},
 		{"BODY", NewReply(450, smtp.EnhancedCode{4, 3, 1}, "Disk is full").Err(), "450 4.3.1 Disk is full", false},
 	} {
-		s := serve(t, testConfig())
-		s.refuse[c.event] = c.err
+		s := serve(t, testConfig(), func(s *testServer) { s.refuse[c.event] = c.err })
 		w := s.dial(t)
 		w.expect("", "220")
 		for _, cmd := range []string{"EHLO hanks.example", "MAIL FROM:<tom@hanks.example>", "RCPT TO:<meg@ryan.example>", "DATA"} {
@@ -136,8 +136,7 @@ func (p panicking) NewSession(ctx context.Context, c *Conn) (Session, error) {
 func (panickingSession) Rcpt(context.Context, Path, *smtp.RcptOptions) error { panic("bug") }
 
 func TestPanicEndsOneConnection(t *testing.T) {
-	s := serve(t, testConfig())
-	s.Backend = panicking{s.recorder}
+	s := serve(t, testConfig(), func(s *testServer) { s.Backend = panicking{s.recorder} })
 	w := s.greeted(t)
 	w.expect(envelope, "421 4.3.0 mx.ryan.example")
 	w.expectEnd()
