@@ -179,3 +179,6 @@ func (d *Dispatcher) work(ctx context.Context, c *queue.Claim) {
 		}
 	}
 }
+
+// Revive forgets which destinations were dead: an operator flushes the queue.
+func (d *Dispatcher) Revive() { d.limits.revive() }

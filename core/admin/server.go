@@ -1,0 +1,160 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/stagecoach-mta/stagecoach/core/queue"
+)
+
+// Backend is what the socket's commands act on.
+type Backend interface {
+	Status(ctx context.Context) (Status, error)
+	// Reload reads the files again; the error's text is what was wrong, as
+	// `stagecoach validate` prints it.
+	Reload(ctx context.Context) error
+	Flush(ctx context.Context, f queue.Filter) (int, error)
+	Queue() queue.Queue
+	Plugins(ctx context.Context) ([]Plugin, error)
+	RestartPlugin(ctx context.Context, instance string) error
+}
+
+// Server answers on the socket.
+type Server struct {
+	http http.Server
+	ln   net.Listener
+	path string
+}
+
+// Listen opens the socket, readable and writable by its owner only.
+func Listen(path string, b Backend) (*Server, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	_ = os.Remove(path) // the data directory's lock says that nobody else serves it
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		ln.Close()
+		return nil, err
+	}
+	s := &Server{ln: ln, path: path}
+	s.http = http.Server{Handler: handler(b), ReadHeaderTimeout: 10 * time.Second}
+	return s, nil
+}
+
+// Serve answers until Close.
+func (s *Server) Serve() error {
+	if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Close ends the socket and what it was answering.
+func (s *Server) Close() error { return s.http.Close() }
+
+func handler(b Backend) http.Handler {
+	m := http.NewServeMux()
+	m.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
+		st, err := b.Status(r.Context())
+		answer(w, st, err)
+	})
+	m.HandleFunc("POST /reload", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, struct{}{}, b.Reload(r.Context()))
+	})
+	m.HandleFunc("GET /queue", func(w http.ResponseWriter, r *http.Request) { list(w, r, b) })
+	m.HandleFunc("GET /queue/{id}", func(w http.ResponseWriter, r *http.Request) {
+		e, err := b.Queue().Get(r.Context(), r.PathValue("id"))
+		if err != nil {
+			answer(w, nil, err)
+			return
+		}
+		answer(w, FromEnvelope(e), nil)
+	})
+	m.HandleFunc("POST /queue/flush", func(w http.ResponseWriter, r *http.Request) {
+		f, err := filterOf(r)
+		if err != nil {
+			answer(w, nil, err)
+			return
+		}
+		n, err := b.Flush(r.Context(), f)
+		answer(w, Flushed{n}, err)
+	})
+	m.HandleFunc("GET /plugins", func(w http.ResponseWriter, r *http.Request) {
+		p, err := b.Plugins(r.Context())
+		answer(w, p, err)
+	})
+	m.HandleFunc("POST /plugins/{instance}/restart", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, struct{}{}, b.RestartPlugin(r.Context(), r.PathValue("instance")))
+	})
+	return m
+}
+
+// list streams one message a line: the queue may be longer than memory.
+func list(w http.ResponseWriter, r *http.Request, b Backend) {
+	f, err := filterOf(r)
+	if err != nil {
+		answer(w, nil, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	enc := json.NewEncoder(w)
+	err = b.Queue().List(r.Context(), f, func(e *queue.Envelope) bool {
+		return enc.Encode(FromEnvelope(e)) == nil
+	})
+	if err != nil {
+		_ = enc.Encode(Problem{err.Error()})
+	}
+}
+
+func filterOf(r *http.Request) (queue.Filter, error) {
+	q := r.URL.Query()
+	f := queue.Filter{
+		IDs: q["id"], Sender: q.Get("sender"), Recipient: q.Get("recipient"), Domain: q.Get("domain"), Deliver: q.Get("deliver"),
+	}
+	if s := q.Get("state"); s != "" {
+		st, ok := map[string]queue.State{"waiting": queue.Waiting, "held": queue.Held}[s]
+		if !ok {
+			return f, errors.New("state must be waiting or held")
+		}
+		f.State = &st
+	}
+	if s := q.Get("older"); s != "" {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			return f, err
+		}
+		f.OlderThan = time.Now().Add(-d)
+	}
+	if s := q.Get("limit"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			return f, err
+		}
+		f.Limit = n
+	}
+	return f, nil
+}
+
+func answer(w http.ResponseWriter, v any, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		code := http.StatusUnprocessableEntity
+		if errors.Is(err, queue.ErrNotFound) {
+			code = http.StatusNotFound
+		}
+		w.WriteHeader(code)
+		v = Problem{err.Error()}
+	}
+	_ = json.NewEncoder(w).Encode(v) // the client has gone, if this fails
+}

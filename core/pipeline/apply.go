@@ -1,0 +1,257 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/stagecoach-mta/stagecoach/core/config"
+	"github.com/stagecoach-mta/stagecoach/core/deliver"
+	"github.com/stagecoach-mta/stagecoach/core/directory"
+	"github.com/stagecoach-mta/stagecoach/core/dispatch"
+	"github.com/stagecoach-mta/stagecoach/core/filter"
+	"github.com/stagecoach-mta/stagecoach/core/host"
+	"github.com/stagecoach-mta/stagecoach/core/receive"
+	"github.com/stagecoach-mta/stagecoach/core/route"
+	sdkdeliver "github.com/stagecoach-mta/stagecoach/sdk/deliver"
+	sdkdirectory "github.com/stagecoach-mta/stagecoach/sdk/directory"
+	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
+	sdkstorage "github.com/stagecoach-mta/stagecoach/sdk/storage"
+)
+
+// apply provisions all that cfg names, then swaps, then lets the old end. An
+// error before the swap leaves everything as it was.
+func (p *Pipeline) apply(ctx context.Context, cfg *config.Config) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	certs, err := certificates(cfg)
+	if err != nil {
+		return err
+	}
+	var fresh []config.Listen
+	undo := func() {
+		keep := p.listening(p.cfg)
+		p.sockets.close(keep)
+	}
+	for _, r := range cfg.Receives {
+		for _, l := range r.Listen {
+			isNew, err := p.sockets.bind(l)
+			if err != nil {
+				undo()
+				return err
+			}
+			if isNew {
+				fresh = append(fresh, l)
+			}
+		}
+	}
+	specs, err := p.specs(cfg, certs)
+	if err != nil {
+		undo()
+		return err
+	}
+	change, err := p.host.Provision(ctx, specs)
+	if err != nil {
+		undo()
+		return err
+	}
+	// From here on nothing fails but the duplicate of a bound socket.
+	change.Commit()
+	old := p.plan.Swap(p.newPlan(cfg))
+	certs = p.adopt(certs)
+	fronts := make(map[string]*front, len(cfg.Receives))
+	var drain []*served
+	for _, r := range cfg.Receives {
+		f := &front{block: r, backend: p.backend(r.Ref)}
+		if r.TLS != nil {
+			f.tls = certs[r.TLS.Ref]
+		}
+		f.backend.SetPolicy(p.policy(cfg, r))
+		d, err := p.serve(f, p.fronts[r.Ref])
+		if err != nil {
+			return fmt.Errorf("%s: %w", r.Ref, err)
+		}
+		drain = append(drain, d...)
+		fronts[r.Ref] = f
+	}
+	for ref, f := range p.fronts {
+		if fronts[ref] == nil {
+			drain = append(drain, f.servers...)
+		}
+	}
+	p.cfg, p.fronts, p.certs = cfg, fronts, certs
+	p.sockets.close(p.listening(cfg))
+	p.drainServers(drain)
+	if old != nil {
+		for _, t := range old.Transports {
+			_ = t.Close()
+		}
+	}
+	for _, l := range fresh {
+		p.Log.Info().Str("address", p.sockets.addr(l)).Bool("implicit_tls", l.ImplicitTLS).Msg("listening")
+	}
+	return nil
+}
+
+// adopt keeps the identity of running certificates and gives them the new
+// content.
+func (p *Pipeline) adopt(certs map[string]*certificate) map[string]*certificate {
+	for ref, c := range certs {
+		if old := p.certs[ref]; old != nil {
+			old.pair.Store(c.pair.Load())
+			old.pem = c.pem
+			certs[ref] = old
+		}
+	}
+	return certs
+}
+
+func (p *Pipeline) listening(cfg *config.Config) map[string]bool {
+	keep := map[string]bool{}
+	if cfg != nil {
+		for _, r := range cfg.Receives {
+			for _, l := range r.Listen {
+				keep[key(l)] = true
+			}
+		}
+	}
+	return keep
+}
+
+// backend of a receive block, kept over reloads: sessions hold on to it.
+func (p *Pipeline) backend(ref string) *receive.Backend {
+	if f := p.fronts[ref]; f != nil {
+		return f.backend
+	}
+	return &receive.Backend{Spool: p.spool, Queue: p.queue, Clock: p.clock}
+}
+
+// specs is what the host is to run.
+func (p *Pipeline) specs(cfg *config.Config, certs map[string]*certificate) ([]host.Spec, error) {
+	spoolDirs := []string{filepath.Join(cfg.DataDir, "spool"), filepath.Join(cfg.DataDir, "queue")}
+	var specs []host.Spec
+	for _, in := range cfg.Instances {
+		s := Spec(in)
+		s.SpoolDirs = spoolDirs
+		if in.Describe.GetNeeds().GetDataDir() {
+			s.DataDir = filepath.Join(cfg.DataDir, "plugins", in.Ref)
+		}
+		if in.Storage != nil {
+			upload := filepath.Join(cfg.DataDir, "upload", in.Storage.Ref)
+			if err := os.MkdirAll(upload, 0o700); err != nil {
+				return nil, err
+			}
+			s.Grants = append(s.Grants, host.GrantSpec{Role: "storage", Instance: in.Storage.Ref, UploadDir: upload})
+		}
+		if in.Kind == v1.Kind_KIND_STORAGE {
+			s.SpoolDirs = append(append([]string{}, spoolDirs...), filepath.Join(cfg.DataDir, "upload", in.Ref))
+		}
+		if in.Auth != nil {
+			s.Grants = append(s.Grants, host.GrantSpec{Role: "auth", Instance: in.Auth.Ref})
+		}
+		for _, use := range in.Uses {
+			s.Grants = append(s.Grants, host.GrantSpec{Role: use.Ref, Instance: use.Ref})
+		}
+		if in.TLS != nil {
+			s.TLS = certs[in.TLS.Ref].pem
+		}
+		specs = append(specs, s)
+	}
+	return specs, nil
+}
+
+// Spec is the part of an instance's spec that the block alone says.
+func Spec(in *config.Instance) host.Spec {
+	s := host.Spec{
+		Instance: in.Ref, Kind: in.Kind, Plugin: in.Plugin,
+		ConfigMsgpack: in.ConfigMsgpack, ConfigJSON: in.ConfigJSON,
+		InsecureAuth: in.InsecureAuth, MaxConcurrent: in.MaxConcurrent,
+	}
+	if b := in.Binary; b != nil {
+		s.Command = append([]string{b.Path}, b.Args...)
+		s.SHA256 = hex.EncodeToString(b.SHA256)
+		for k, v := range b.Env {
+			s.Env = append(s.Env, k+"="+v)
+		}
+	}
+	for _, l := range in.Listen {
+		s.Listeners = append(s.Listeners, host.ListenerSpec{Address: l.Address, ImplicitTLS: l.ImplicitTLS})
+	}
+	return s
+}
+
+func (p *Pipeline) directory(in *config.Instance) sdkdirectory.Directory {
+	return sdkdirectory.NewClient(p.host.Instance(in.Ref))
+}
+
+func (p *Pipeline) set(ins []*config.Instance) *directory.Set {
+	var named []directory.Named
+	for _, in := range ins {
+		named = append(named, directory.Named{Ref: in.Ref, Directory: p.directory(in)})
+	}
+	return directory.NewSet(named)
+}
+
+func (p *Pipeline) chain(ins []*config.Instance) filter.Chain {
+	var c filter.Chain
+	for _, in := range ins {
+		i := p.host.Instance(in.Ref)
+		c = append(c, filter.Member{Name: in.Ref, Caller: i, Interest: i.Interest, OnFailure: in.OnFailure, Timeout: in.Timeout})
+	}
+	return c
+}
+
+func (p *Pipeline) policy(cfg *config.Config, r *config.Receive) *receive.Policy {
+	pol := &receive.Policy{
+		Ref: r.Ref, Hostname: r.Hostname, Filters: p.chain(r.Filters), Editing: p.editing(),
+		Recipients: p.set(r.Recipients), SenderCheck: r.SenderCheck, RelayDomains: r.RelayDomains,
+		RelayFrom: r.RelayFrom, MaxHops: r.MaxHops, Reports: p.reporter(), Log: p.Log.With().Str("listener", r.Ref).Logger(),
+	}
+	if r.Auth != nil {
+		pol.Auth = p.directory(r.Auth)
+	}
+	return pol
+}
+
+// newPlan builds the delivery side of a generation.
+func (p *Pipeline) newPlan(cfg *config.Config) *dispatch.Plan {
+	plan := &dispatch.Plan{
+		Routes: route.NewTable(cfg.Routes), Directories: p.set(cfg.ByKind(v1.Kind_KIND_DIRECTORY)),
+		Transports: map[string]deliver.Transport{}, RouteFilters: map[string]filter.Chain{},
+		DeliverFilters: map[string]filter.Chain{}, Editing: p.editing(),
+		Retry: cfg.Queue.Retry, Expire: cfg.Queue.Expire, DelayNotice: cfg.Queue.DelayNotice,
+		PerDestination: cfg.Queue.PerDomain, Hostname: cfg.Hostname,
+	}
+	for _, r := range cfg.Routes {
+		if len(r.Filters) > 0 {
+			plan.RouteFilters[r.Name] = p.chain(r.Filters)
+		}
+	}
+	for _, d := range cfg.Delivers {
+		plan.Transports[d.Ref] = p.transport(cfg, d, plan.Directories)
+		if len(d.Filters) > 0 {
+			plan.DeliverFilters[d.Ref] = p.chain(d.Filters)
+		}
+	}
+	return plan
+}
+
+func (p *Pipeline) transport(cfg *config.Config, d *config.Deliver, dirs *directory.Set) deliver.Transport {
+	switch {
+	case d.Storage != nil:
+		return &deliver.Storage{
+			To: sdkstorage.NewClient(p.host.Instance(d.Storage.Ref)), Mailbox: d.Mailbox, DetailToFolder: d.DetailToFolder,
+			Quota: func(ctx context.Context, address string) int64 {
+				if r, err := dirs.Step(ctx, address); err == nil {
+					return r.GetQuotaBytes()
+				}
+				return 0
+			},
+		}
+	case d.Instance != nil:
+		return &deliver.Plugin{To: sdkdeliver.NewClient(p.host.Instance(d.Instance.Ref)), Timeout: d.Timeout}
+	}
+	return NextHop(cfg, d, p.Log)
+}

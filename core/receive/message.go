@@ -1,0 +1,286 @@
+package receive
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/emersion/go-smtp"
+
+	"github.com/stagecoach-mta/stagecoach/core/dispatch"
+	"github.com/stagecoach-mta/stagecoach/core/filter"
+	"github.com/stagecoach-mta/stagecoach/core/message"
+	"github.com/stagecoach-mta/stagecoach/core/queue"
+	"github.com/stagecoach-mta/stagecoach/core/smtp/server"
+	"github.com/stagecoach-mta/stagecoach/core/spool"
+	"github.com/stagecoach-mta/stagecoach/sdk/mail"
+	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
+)
+
+// Done filters the whole message and hands it to the queue. Each recipient's
+// answer is decided before any is sent.
+func (s *Session) Done(ctx context.Context) []server.Reply {
+	defer s.Reset()
+	replies := make([]server.Reply, len(s.accepted))
+	one := func(r server.Reply) []server.Reply {
+		for i := range replies {
+			replies[i] = r
+		}
+		return replies
+	}
+	body, err := s.writer.Finish()
+	s.writer = nil
+	if err != nil {
+		return one(server.ReplyOf(s.broken(err)))
+	}
+	// The queue takes the body's file over; what it did not take goes here.
+	defer func() { body.Discard() }()
+	s.env.Size = body.Size()
+	summary, err := s.inspect(&body)
+	if err != nil {
+		return one(server.ReplyOf(err))
+	}
+	out, err := s.ask(ctx, filter.Question{Event: v1.FilterEvent_MESSAGE, Recipient: -1, Body: body})
+	if err != nil {
+		s.log.Info().Str("transaction", s.env.GetTransaction()).Str("from", s.env.GetSender()).AnErr("reply", err).Msg("message refused")
+		return one(server.ReplyOf(err))
+	}
+	if out.Body != body {
+		body.Discard()
+		body = out.Body
+	}
+	if discarded := s.discard(out); discarded != "" {
+		s.log.Info().Str("transaction", s.env.GetTransaction()).Str("from", s.env.GetSender()).Str("filter", discarded).Msg("discarded")
+		return one(server.OK("Accepted"))
+	}
+	refused := s.perRecipient(out, replies)
+	if refused != nil && (len(refused) == len(s.env.GetRecipients()) || s.deferSome(refused)) {
+		return replies
+	}
+	id, err := s.enqueue(ctx, body, out, summary, refused)
+	if err != nil {
+		return one(server.ReplyOf(s.broken(err)))
+	}
+	for i := range replies {
+		if replies[i].Code == 0 {
+			replies[i] = server.NewReply(250, smtp.EnhancedCode{2, 6, 0}, "Queued as "+id)
+		}
+	}
+	return replies
+}
+
+// discard names the filter that threw the mail away, at DATA or now.
+func (s *Session) discard(now *filter.Outcome) string {
+	for _, o := range []*filter.Outcome{s.out, now} {
+		if o.Verdict.GetAction() == v1.Verdict_DISCARD {
+			return o.By
+		}
+	}
+	return ""
+}
+
+// perRecipient fills in the replies of recipients that a filter refused, and
+// returns those verdicts.
+func (s *Session) perRecipient(out *filter.Outcome, replies []server.Reply) map[int32]error {
+	var refused map[int32]error
+	for i, index := range s.accepted {
+		err := verdictError(out.PerRecipient[index])
+		if err == nil {
+			continue
+		}
+		if refused == nil {
+			refused = make(map[int32]error)
+		}
+		refused[index] = err
+		replies[i] = server.ReplyOf(err)
+	}
+	return refused
+}
+
+// deferSome: SMTP has one reply for all recipients, so a deferral of one defers
+// them all (nothing is queued, nobody gets it twice). LMTP has one for each.
+func (s *Session) deferSome(refused map[int32]error) bool {
+	if s.lmtp() {
+		return false
+	}
+	for _, err := range refused {
+		if r := server.ReplyOf(err); r.Code < 500 {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Session) lmtp() bool { return s.conn.Hello().Verb == "LHLO" }
+
+// summary is what the envelope keeps of the header.
+type summary struct{ messageID, from, subject string }
+
+// inspect looks at the header once: loops are refused, and a submitted message
+// gets the fields that it must have (RFC 6409 section 8).
+func (s *Session) inspect(body *spool.Body) (summary, error) {
+	h, err := message.ReadHeader(*body)
+	if err != nil {
+		return summary{}, refuse(554, "5.6.0", err.Error())
+	}
+	// RFC 5321 section 6.3: our own field is one of them.
+	if s.MaxHops > 0 && h.Count("Received") > s.MaxHops {
+		return summary{}, refuse(554, "5.4.6", fmt.Sprintf("Mail loop: more than %d Received fields", s.MaxHops))
+	}
+	sum := summary{messageID: h.Get("Message-Id"), from: h.Get("From"), subject: h.Get("Subject")}
+	if s.conn.AuthUser() == "" {
+		return sum, nil
+	}
+	var edits []*v1.Edit
+	add := func(name, value string) {
+		if h.Has(name) {
+			return
+		}
+		edits = append(edits, &v1.Edit{Edit: &v1.Edit_InsertHeader_{InsertHeader: &v1.Edit_InsertHeader{
+			Position: 1, Field: &v1.HeaderField{Name: name, Value: []byte(" " + value)},
+		}}})
+	}
+	if sum.messageID == "" {
+		sum.messageID = message.NewMessageID(s.Hostname)
+	}
+	add("Message-ID", sum.messageID)
+	add("Date", message.FormatDate(s.backend.Clock()))
+	if edits == nil {
+		return sum, nil
+	}
+	edited, err := s.Editing.Apply(*body, edits)
+	if err != nil {
+		return summary{}, s.broken(err)
+	}
+	(*body).Discard()
+	*body = edited
+	return sum, nil
+}
+
+// received is our trace field (RFC 5321 section 4.4).
+func (s *Session) received() []byte {
+	c := s.env.GetClient()
+	r := message.Received{
+		Helo: c.GetHello(), RDNS: c.GetRdns(), IP: s.conn.RemoteIP(), By: s.Hostname,
+		With: c.GetProtocol(), ID: s.env.GetTransaction(), TLSVersion: c.GetTlsVersion(), TLSCipher: c.GetTlsCipher(),
+		Date: s.backend.Clock(),
+	}
+	// With more than one recipient, "for" would tell each of the others.
+	if rs := s.env.GetRecipients(); len(rs) == 1 {
+		r.For = rs[0].GetAddress()
+	}
+	return r.Field()
+}
+
+// enqueue gives the message to the queue: when it returns, the mail is ours.
+// Recipients that a filter refused while others were accepted get a DSN in
+// their sender's mailbox: SMTP has no other way to say it.
+func (s *Session) enqueue(ctx context.Context, body spool.Body, out *filter.Outcome, sum summary, refused map[int32]error) (string, error) {
+	env := &queue.Envelope{
+		Received: time.UnixMilli(s.env.GetReceivedMs()), Sender: s.env.GetSender(), Parameters: s.env.GetParameters(),
+		Client: s.env.GetClient(), Tags: s.env.GetTags(), Hints: out.Hints, Origin: s.Ref, Size: body.Size(),
+		MessageID: sum.messageID, From: sum.from, Subject: sum.subject,
+		Priority: int(s.env.GetParameters().GetPriority()),
+	}
+	if h := out.Hints; h != nil {
+		if h.NotBeforeMs > 0 {
+			env.NotBefore = time.UnixMilli(h.NotBeforeMs)
+		}
+		if h.ExpiresMs > 0 {
+			env.Expires = time.UnixMilli(h.ExpiresMs)
+		}
+		if h.Priority != nil {
+			env.Priority = int(h.GetPriority())
+		}
+	}
+	held := heldBy(s.out, out)
+	var bounced []dispatch.Reported
+	for _, r := range s.env.GetRecipients() {
+		q := &queue.Recipient{
+			Index: r.GetIndex(), Address: r.GetAddress(), Original: r.GetOriginalRecipient(), Notify: r.GetNotify(),
+			Account: r.GetAccount(), Detail: r.GetDetail(), Parent: -1, Next: env.NotBefore,
+		}
+		if err, ok := refused[r.GetIndex()]; ok {
+			said := server.ReplyOf(err)
+			if !s.lmtp() {
+				bounced = append(bounced, dispatch.Reported{Recipient: q, State: queue.Failed, Attempt: &queue.Attempt{
+					At: env.Received, Code: said.Code, Enhanced: enhancedText(said.Enhanced), Text: said.Lines[0],
+				}})
+			}
+			continue
+		}
+		if own := out.PerRecipient[r.GetIndex()]; own.GetAction() == v1.Verdict_DISCARD {
+			continue
+		} else if own.GetAction() == v1.Verdict_HOLD && held == "" {
+			q.State, q.Reason = queue.Held, own.GetReason()
+		}
+		if held != "" {
+			q.State, q.Reason = queue.Held, held
+		}
+		env.Recipients = append(env.Recipients, q)
+	}
+	if len(bounced) > 0 {
+		if err := s.bounce(ctx, env, body, bounced); err != nil {
+			return "", err
+		}
+	}
+	if len(env.Recipients) == 0 {
+		return s.env.GetTransaction(), nil
+	}
+	if err := s.backend.Queue.Put(ctx, env, body); err != nil {
+		return "", err
+	}
+	s.log.Info().Str("queue_id", env.ID).Str("transaction", s.env.GetTransaction()).Str("from", env.Sender).
+		Strs("to", addresses(env)).Int64("size", env.Size).Str("message_id", env.MessageID).
+		Str("client", s.env.GetClient().GetIp()).Str("user", s.env.GetClient().GetUser()).Str("listener", s.Ref).Msg("queued")
+	return env.ID, s.inject(ctx, out)
+}
+
+func (s *Session) bounce(ctx context.Context, env *queue.Envelope, body spool.Body, about []dispatch.Reported) error {
+	notice, err := s.Reports.Report(env, body, about)
+	if err != nil || notice == nil {
+		return err
+	}
+	return s.backend.Queue.Put(ctx, notice.Envelope, notice.Body)
+}
+
+// inject queues the messages that filters made.
+func (s *Session) inject(ctx context.Context, out *filter.Outcome) error {
+	for _, in := range out.Inject {
+		env := &queue.Envelope{
+			Received: s.backend.Clock(), Sender: in.GetSender(), Origin: "filter", Size: in.GetMessage().GetSize(),
+			Client: s.env.GetClient(), Parameters: &v1.MailParameters{},
+		}
+		for i, r := range in.GetRecipients() {
+			env.Recipients = append(env.Recipients, &queue.Recipient{Index: int32(i), Address: r.GetAddress(), Notify: r.GetNotify(), Parent: -1})
+		}
+		b, err := mail.FromRef(in.GetMessage()).Bytes(0)
+		if err == nil {
+			err = s.backend.Queue.Put(ctx, env, spool.FromBytes(b))
+		}
+		if err != nil {
+			// The mail itself is queued: its 250 must not become a refusal.
+			s.log.Error().Err(err).Str("from", env.Sender).Msg("a filter's message was not queued")
+		}
+	}
+	return nil
+}
+
+func heldBy(outs ...*filter.Outcome) string {
+	for _, o := range outs {
+		if o.Verdict.GetAction() == v1.Verdict_HOLD {
+			return either(o.Verdict.GetReason(), "held by "+o.By)
+		}
+	}
+	return ""
+}
+
+func addresses(env *queue.Envelope) []string {
+	out := make([]string, 0, min(len(env.Recipients), 20))
+	for _, r := range env.Recipients[:min(len(env.Recipients), 20)] {
+		out = append(out, r.Address)
+	}
+	return out
+}
+
+func enhancedText(e smtp.EnhancedCode) string { return fmt.Sprintf("%d.%d.%d", e[0], e[1], e[2]) }

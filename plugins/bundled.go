@@ -1,0 +1,26 @@
+// Package plugins is the one table of the plugins that ride in the binary.
+package plugins
+
+import (
+	"github.com/stagecoach-mta/stagecoach/plugins/file"
+	"github.com/stagecoach-mta/stagecoach/plugins/headers"
+	"github.com/stagecoach-mta/stagecoach/plugins/imap"
+	"github.com/stagecoach-mta/stagecoach/plugins/local"
+	"github.com/stagecoach-mta/stagecoach/plugins/maildir"
+	"github.com/stagecoach-mta/stagecoach/plugins/pipe"
+	"github.com/stagecoach-mta/stagecoach/plugins/pop3"
+	"github.com/stagecoach-mta/stagecoach/sdk"
+)
+
+// Bundled lists them by name.
+func Bundled() []sdk.Plugin {
+	return []sdk.Plugin{
+		file.Plugin(),
+		headers.Plugin(),
+		imap.Plugin(),
+		local.Plugin(),
+		maildir.Plugin(),
+		pipe.Plugin(),
+		pop3.Plugin(),
+	}
+}
