@@ -42,9 +42,10 @@ type Conn struct {
 	out    []byte
 	outBuf *[outSize]byte
 
-	readBy, writeBy, messageBy time.Time // deadlines as set
-	bulk                       bool      // reading a message
-	kicked                     bool      // Shutdown has ended a read once
+	readBy, writeBy time.Time // deadlines as set
+	limitBy         time.Time // for the line or message being read, however it drips; zero: none
+	bulk            bool      // reading a message
+	kicked          bool      // Shutdown has ended a read once
 
 	tx           transaction
 	utf8         bool // the last transaction has or had SMTPUTF8
@@ -175,24 +176,30 @@ func (c *Conn) begin() bool {
 			return false
 		}
 	}
+	// Those who use XCLIENT are many clients behind one address, counted when named.
+	if !c.xclientOK && !c.srv.admit(c) {
+		c.srv.Log.Warn().Str("conn", c.id).Stringer("client", c.remote).Int("limit", c.srv.MaxConnectionsPerIP).Msg("too many connections of one client")
+		if !c.srv.ImplicitTLS { // a handshake only to say no would be the wrong gift
+			c.write(c.tooManyOfYou())
+			c.flush()
+		}
+		return false
+	}
 	if c.srv.ImplicitTLS {
 		if err := c.startTLS(); err != nil {
 			c.log("TLS handshake failed", err)
 			return false
 		}
 	}
-	// Those who use XCLIENT are many clients behind one address, counted when named.
-	if !c.xclientOK && !c.srv.admit(c) {
-		c.srv.Log.Warn().Str("conn", c.id).Stringer("client", c.remote).Int("limit", c.srv.MaxConnectionsPerIP).Msg("too many connections of one client")
-		c.write(c.hostReply(421, smtp.EnhancedCode{4, 7, 0}, "Too many connections from your address, try again later"))
-		c.flush()
-		return false
-	}
 	if !c.greet() {
 		c.flush()
 		return false
 	}
 	return true
+}
+
+func (c *Conn) tooManyOfYou() Reply {
+	return c.hostReply(421, smtp.EnhancedCode{4, 7, 0}, "Too many connections from your address, try again later")
 }
 
 // greet asks the Backend and writes the banner, or the refusal in its place.
@@ -214,7 +221,7 @@ func (c *Conn) greet() bool {
 // end is the only place where a connection ends.
 func (c *Conn) end(cancel context.CancelFunc) {
 	if p := recover(); p != nil {
-		c.srv.Log.Error().Str("conn", c.id).Interface("panic", p).Bytes("stack", debug.Stack()).Msg("connection ended by a panic")
+		c.logPanic(p)
 		c.out = c.out[:0]
 		c.write(c.hostReply(421, smtp.EnhancedCode{4, 3, 0}, "Trouble of this server, try again later"))
 		c.flush()
@@ -223,6 +230,9 @@ func (c *Conn) end(cancel context.CancelFunc) {
 	c.nc.Close()
 	c.raw.Close()
 	defer func() {
+		if p := recover(); p != nil {
+			c.logPanic(p)
+		}
 		c.in.discard()
 		c.releaseOut()
 		c.srv.dismiss(c)
@@ -232,6 +242,11 @@ func (c *Conn) end(cancel context.CancelFunc) {
 	if c.session != nil {
 		c.session.Close()
 	}
+}
+
+// logPanic is for a bug in a Session: it costs one connection, not the server.
+func (c *Conn) logPanic(p any) {
+	c.srv.Log.Error().Str("conn", c.id).Interface("panic", p).Bytes("stack", debug.Stack()).Msg("connection ended by a panic")
 }
 
 // reset ends the transaction without a message.

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"sync"
 	"time"
@@ -135,8 +134,8 @@ func (c *Conn) read() (int, error) {
 // that is about right is left alone, as setting one costs as much as a read.
 func (c *Conn) armRead(timeout time.Duration) {
 	by := time.Now().Add(timeout)
-	if c.bulk && c.messageBy.Before(by) {
-		by = c.messageBy
+	if !c.limitBy.IsZero() && c.limitBy.Before(by) {
+		by = c.limitBy
 	}
 	if late := c.readBy.Sub(by); late < 0 || late > timeout/8 {
 		c.readBy = by.Add(timeout / 8)
@@ -182,6 +181,7 @@ func (c *Conn) releaseOut() {
 // can go on.
 func (c *Conn) readLine(auth bool) ([]byte, error) {
 	seen := 0
+	defer func() { c.limitBy = time.Time{} }()
 	for {
 		b := c.in.unread()
 		limit := c.srv.MaxLine
@@ -206,6 +206,9 @@ func (c *Conn) readLine(auth bool) ([]byte, error) {
 			return nil, c.skipLine()
 		}
 		seen = len(b)
+		if seen > 0 && c.limitBy.IsZero() {
+			c.limitBy = time.Now().Add(c.srv.CommandTimeout) // for all of the line, once begun
+		}
 		if err := c.fill(c.srv.CommandTimeout); err != nil {
 			return nil, err
 		}
@@ -233,10 +236,13 @@ func (c *Conn) skipLine() error {
 // beginBulk: until endBulk the block is kept between reads, and MessageTimeout runs.
 func (c *Conn) beginBulk() {
 	c.bulk = true
-	c.messageBy = time.Now().Add(c.srv.MessageTimeout)
+	c.limitBy = time.Now().Add(c.srv.MessageTimeout)
 }
 
-func (c *Conn) endBulk() { c.bulk = false }
+func (c *Conn) endBulk() {
+	c.bulk = false
+	c.limitBy = time.Time{}
+}
 
 // linger lets the last reply arrive although the client is still sending: closing
 // with unread input would make the kernel throw the reply away with a reset.
@@ -244,14 +250,14 @@ func (c *Conn) linger() {
 	if t, ok := c.nc.(*tls.Conn); ok {
 		t.CloseWrite()
 	}
-	tcp, ok := c.raw.(*net.TCPConn)
-	if !ok || tcp.CloseWrite() != nil {
+	half, ok := c.raw.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
 		return
 	}
 	c.in.takeBlock()
-	tcp.SetReadDeadline(time.Now().Add(lingerTime))
+	c.raw.SetReadDeadline(time.Now().Add(lingerTime))
 	for left := lingerSize; left > 0; {
-		n, err := tcp.Read(c.in.block[:])
+		n, err := c.raw.Read(c.in.block[:])
 		if err != nil {
 			return
 		}

@@ -29,7 +29,7 @@ func OK(text string) Reply { return NewReply(250, smtp.EnhancedCode{2, 0, 0}, te
 // 451 4.3.0 without its text, which is nobody else's business.
 func ReplyOf(err error) Reply {
 	var se *smtp.SMTPError
-	if errors.As(err, &se) && se.Code >= 200 && se.Code <= 599 {
+	if errors.As(err, &se) && (se.Code/100 == 2 || se.Code/100 == 4 || se.Code/100 == 5) {
 		return NewReply(se.Code, se.EnhancedCode, se.Message)
 	}
 	return NewReply(451, smtp.EnhancedCode{4, 3, 0}, "Temporary trouble of this server, try again later")

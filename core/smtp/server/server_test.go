@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -134,14 +135,15 @@ func (p panicking) NewSession(ctx context.Context, c *Conn) (Session, error) {
 }
 
 func (panickingSession) Rcpt(context.Context, Path, *smtp.RcptOptions) error { panic("bug") }
+func (panickingSession) Close()                                              { panic("another") }
 
 func TestPanicEndsOneConnection(t *testing.T) {
 	s := serve(t, testConfig(), func(s *testServer) { s.Backend = panicking{s.recorder} })
 	w := s.greeted(t)
 	w.expect(envelope, "421 4.3.0 mx.ryan.example")
 	w.expectEnd()
-	s.waitFor(t, "CLOSE")
-	s.wantEvents(t, "CONNECT 127.0.0.1", "EHLO hanks.example", "MAIL <tom@hanks.example>", "RESET", "CLOSE")
+	s.waitFor(t, "RESET")
+	s.wantEvents(t, "CONNECT 127.0.0.1", "EHLO hanks.example", "MAIL <tom@hanks.example>", "RESET")
 	s.greeted(t)
 }
 
@@ -151,6 +153,43 @@ func TestCommandTimeout(t *testing.T) {
 	s := serve(t, cfg)
 	w := s.dial(t)
 	w.expect("", "220", "421 4.4.2 mx.ryan.example Timeout")
+	w.expectEnd()
+}
+
+func TestCommandThatDrips(t *testing.T) {
+	cfg := testConfig()
+	cfg.CommandTimeout = 100 * time.Millisecond
+	s := serve(t, cfg)
+	w := s.dial(t)
+	w.expect("", "220")
+	go func() {
+		for {
+			if _, err := io.WriteString(w, "x"); err != nil {
+				return
+			}
+			time.Sleep(5 * time.Millisecond) // the client's pace
+		}
+	}()
+	w.expect("", "421 4.4.2")
+}
+
+func TestLMTPOverUnixSocket(t *testing.T) {
+	cfg := testConfig()
+	cfg.LMTP = true
+	r := &recorder{}
+	s := New(cfg, r)
+	path := filepath.Join(t.TempDir(), "lmtp.sock")
+	l, err := net.Listen("unix", path)
+	must(t, err)
+	go s.Serve(l)
+	defer s.Close()
+	nc, err := net.Dial("unix", path)
+	must(t, err)
+	defer nc.Close()
+	w := newWire(t, nc)
+	w.expect("", "220")
+	w.expect("LHLO hanks.example\r\n"+envelope+"DATA\r\n", "250", "250", "250", "354")
+	w.expect("hi\r\n.\r\nQUIT\r\n", "250", "221")
 	w.expectEnd()
 }
 

@@ -21,8 +21,13 @@ type waiter struct {
 
 // newWaiter returns nil where conn is not a plain socket.
 func newWaiter(conn net.Conn) *waiter {
-	sc, ok := conn.(*net.TCPConn)
-	if !ok {
+	var sc syscall.Conn
+	switch conn := conn.(type) {
+	case *net.TCPConn:
+		sc = conn
+	case *net.UnixConn:
+		sc = conn
+	default: // something that wraps a socket and wants to see its reads
 		return nil
 	}
 	rc, err := sc.SyscallConn()

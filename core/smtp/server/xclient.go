@@ -49,7 +49,7 @@ func (c *Conn) xclientCommand(arg string) {
 	c.session = nil
 	c.srv.dismiss(c)
 	if !c.srv.admit(c) {
-		c.write(c.hostReply(421, smtp.EnhancedCode{4, 7, 0}, "Too many connections from your address, try again later"))
+		c.write(c.tooManyOfYou())
 		c.closing = true
 		return
 	}
