@@ -6,8 +6,8 @@ package filter
 import (
 	"context"
 
-	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 	"github.com/stagecoach-mta/stagecoach/sdk/mail"
+	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
 // Filter is asked concurrently, once for every event that it declared. An error
@@ -35,10 +35,4 @@ type Event struct {
 	Authenticated bool
 	// IdempotencyKey is the same when the question is repeated after a crash.
 	IdempotencyKey string
-}
-
-// Verdict is the answer; make one with Accept, Reject, Defer, Discard or Hold
-// and add to it. The zero value accepts.
-type Verdict struct {
-	reply v1.FilterReply
 }

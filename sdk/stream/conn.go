@@ -422,7 +422,7 @@ func deadlineMs(ctx context.Context) int64 {
 	if !ok {
 		return 0
 	}
-	return max(1, (time.Until(d)+time.Millisecond-1).Milliseconds())
+	return max(1, (time.Until(d) + time.Millisecond - 1).Milliseconds())
 }
 
 func contextError(ctx context.Context) error {

@@ -1,0 +1,224 @@
+package filter
+
+import (
+	"time"
+
+	"github.com/stagecoach-mta/stagecoach/sdk/mail"
+	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
+)
+
+// Verdict is the answer; make one with Accept, Reject, Defer, Discard or Hold
+// and add to it. The zero value accepts. The methods return the Verdict itself,
+// so that calls can be chained. It is not for concurrent use.
+type Verdict struct {
+	reply v1.FilterReply
+}
+
+// Accept has nothing against the mail.
+func Accept() *Verdict { return action(v1.Verdict_ACCEPT, nil, "") }
+
+// Reject refuses the mail, or the recipient asked about, for good. code is 5xx;
+// enhanced is the status code of RFC 3463 ("5.7.1"; empty: derived from code);
+// text is said to the client.
+func Reject(code int, enhanced, text string) *Verdict {
+	return action(v1.Verdict_REJECT, reply(code, enhanced, text), "")
+}
+
+// Defer refuses it for now: the client will try again. code is 4xx.
+func Defer(code int, enhanced, text string) *Verdict {
+	return action(v1.Verdict_DEFER, reply(code, enhanced, text), "")
+}
+
+// Discard answers success and delivers to nobody.
+func Discard() *Verdict { return action(v1.Verdict_DISCARD, nil, "") }
+
+// Hold accepts the mail and keeps it in the queue until an operator releases it.
+// The reason is shown to the operator.
+func Hold(reason string) *Verdict { return action(v1.Verdict_HOLD, nil, reason) }
+
+// Disconnect says the reply (421 or 554) and ends the connection.
+func Disconnect(code int, enhanced, text string) *Verdict {
+	return action(v1.Verdict_DISCONNECT, reply(code, enhanced, text), "")
+}
+
+func action(a v1.Verdict_Action, r *v1.SMTPReply, reason string) *Verdict {
+	v := &Verdict{}
+	v.reply.Verdict = &v1.Verdict{Action: a, Reply: r, Reason: reason}
+	return v
+}
+
+func reply(code int, enhanced, text string) *v1.SMTPReply {
+	return &v1.SMTPReply{Code: int32(code), Enhanced: enhanced, Text: text}
+}
+
+// Reply is the contract's form. It is the Verdict's own memory.
+func (v *Verdict) Reply() *v1.FilterReply {
+	v.verdict()
+	return &v.reply
+}
+
+func (v *Verdict) verdict() *v1.Verdict {
+	if v.reply.Verdict == nil {
+		v.reply.Verdict = &v1.Verdict{}
+	}
+	return v.reply.Verdict
+}
+
+// Reason is written into the mail's trace beside the verdict.
+func (v *Verdict) Reason(reason string) *Verdict {
+	v.verdict().Reason = reason
+	return v
+}
+
+// Delay makes the client wait for the reply: at most 60 s.
+func (v *Verdict) Delay(d time.Duration) *Verdict {
+	v.verdict().DelayMs = d.Milliseconds()
+	return v
+}
+
+// SkipRest lets no later filter of this stage be asked.
+func (v *Verdict) SkipRest() *Verdict {
+	v.verdict().SkipRest = true
+	return v
+}
+
+// For sets another verdict for one recipient (Recipient.Index of the envelope).
+// Of other only the verdict itself counts, not what was added to it.
+func (v *Verdict) For(recipient int32, other *Verdict) *Verdict {
+	if v.reply.PerRecipient == nil {
+		v.reply.PerRecipient = map[int32]*v1.Verdict{}
+	}
+	v.reply.PerRecipient[recipient] = other.verdict()
+	return v
+}
+
+// Note goes into the mail's trace.
+func (v *Verdict) Note(text string) *Verdict {
+	v.reply.Note = text
+	return v
+}
+
+func (v *Verdict) tag(name string, t *v1.Tag) *Verdict {
+	if v.reply.Tags == nil {
+		v.reply.Tags = map[string]*v1.Tag{}
+	}
+	v.reply.Tags[name] = t
+	return v
+}
+
+// Tag sets tags.NAME, which routes and later filters read, to a string.
+func (v *Verdict) Tag(name, value string) *Verdict {
+	return v.tag(name, &v1.Tag{Value: &v1.Tag_Text{Text: value}})
+}
+
+// TagNumber sets tags.NAME to a number.
+func (v *Verdict) TagNumber(name string, value float64) *Verdict {
+	return v.tag(name, &v1.Tag{Value: &v1.Tag_Number{Number: value}})
+}
+
+// TagBool sets tags.NAME to true or false.
+func (v *Verdict) TagBool(name string, value bool) *Verdict {
+	return v.tag(name, &v1.Tag{Value: &v1.Tag_Flag{Flag: value}})
+}
+
+// TagList sets tags.NAME to a list of strings.
+func (v *Verdict) TagList(name string, values ...string) *Verdict {
+	return v.tag(name, &v1.Tag{Value: &v1.Tag_List{List: &v1.TagList{Values: values}}})
+}
+
+func (v *Verdict) edit(e *v1.Edit) *Verdict {
+	v.reply.Edits = append(v.reply.Edits, e)
+	return v
+}
+
+// AddHeader puts a field at the top of the header, as a trace field stands
+// (RFC 5321 section 4.4). The value has no final CRLF; a folded one keeps its
+// folding. Edits count only from a filter that declared Effect EDIT.
+func (v *Verdict) AddHeader(name, value string) *Verdict {
+	return v.InsertHeader(0, name, value)
+}
+
+// InsertHeader puts a field at a position: 0 is the top, -1 the end.
+func (v *Verdict) InsertHeader(position int, name, value string) *Verdict {
+	return v.edit(&v1.Edit{Edit: &v1.Edit_InsertHeader_{InsertHeader: &v1.Edit_InsertHeader{
+		Position: int32(position), Field: &v1.HeaderField{Name: name, Value: fieldValue(value)},
+	}}})
+}
+
+// ReplaceHeader replaces the value of the index-th field of that name, counted
+// from 1 and before this verdict's edits.
+func (v *Verdict) ReplaceHeader(name string, index int, value string) *Verdict {
+	return v.edit(&v1.Edit{Edit: &v1.Edit_ReplaceHeader_{ReplaceHeader: &v1.Edit_ReplaceHeader{
+		Name: name, Index: int32(index), Value: fieldValue(value),
+	}}})
+}
+
+// DeleteHeader deletes the index-th field of that name, counted as in
+// ReplaceHeader; index 0: all of them.
+func (v *Verdict) DeleteHeader(name string, index int) *Verdict {
+	return v.edit(&v1.Edit{Edit: &v1.Edit_DeleteHeader_{DeleteHeader: &v1.Edit_DeleteHeader{
+		Name: name, Index: int32(index),
+	}}})
+}
+
+// fieldValue begins with the space that follows the colon of a field.
+func fieldValue(value string) []byte {
+	if value == "" || value[0] == ' ' || value[0] == '\t' || value[0] == '\r' {
+		return []byte(value)
+	}
+	return []byte(" " + value)
+}
+
+// ReplaceBody replaces all after the header's empty line with a small body: at
+// most mail.InlineLimit octets, lines ended by CRLF. A larger one is a file that
+// ReplaceBodyFile names.
+func (v *Verdict) ReplaceBody(body []byte) *Verdict {
+	return v.replaceBody(mail.FromBytes(body))
+}
+
+// ReplaceBodyFile is ReplaceBody with a file under the instance's data
+// directory or a spool directory.
+func (v *Verdict) ReplaceBodyFile(path string, size int64) *Verdict {
+	return v.replaceBody(mail.FromFile(path, size))
+}
+
+func (v *Verdict) replaceBody(m *mail.Message) *Verdict {
+	return v.edit(&v1.Edit{Edit: &v1.Edit_ReplaceBody_{ReplaceBody: &v1.Edit_ReplaceBody{Body: m.Ref()}}})
+}
+
+// AddRecipient adds a forward-path without brackets, with no DSN parameters.
+func (v *Verdict) AddRecipient(address string) *Verdict {
+	return v.AddRecipientDSN(&v1.Recipient{Address: address})
+}
+
+// AddRecipientDSN adds a recipient with its DSN parameters (RFC 3461).
+func (v *Verdict) AddRecipientDSN(r *v1.Recipient) *Verdict {
+	return v.edit(&v1.Edit{Edit: &v1.Edit_AddRecipient_{AddRecipient: &v1.Edit_AddRecipient{Recipient: r}}})
+}
+
+// DeleteRecipient removes the recipient with that index of the envelope.
+func (v *Verdict) DeleteRecipient(index int32) *Verdict {
+	return v.edit(&v1.Edit{Edit: &v1.Edit_DeleteRecipient_{DeleteRecipient: &v1.Edit_DeleteRecipient{Index: index}}})
+}
+
+// SetSender replaces the reverse-path; empty is the null one. parameters nil
+// keeps those there are.
+func (v *Verdict) SetSender(address string, parameters *v1.MailParameters) *Verdict {
+	return v.edit(&v1.Edit{Edit: &v1.Edit_SetSender_{SetSender: &v1.Edit_SetSender{Address: address, Parameters: parameters}}})
+}
+
+// Hints steer the queue and the routes; fields left unset say nothing.
+func (v *Verdict) Hints(h *v1.RouteHints) *Verdict {
+	v.reply.Hints = h
+	return v
+}
+
+// Inject queues a further message: an auto-reply, a copy.
+func (v *Verdict) Inject(sender string, recipients []string, m *mail.Message) *Verdict {
+	in := &v1.Injection{Sender: sender, Message: m.Ref()}
+	for i, r := range recipients {
+		in.Recipients = append(in.Recipients, &v1.Recipient{Address: r, Index: int32(i)})
+	}
+	v.reply.Inject = append(v.reply.Inject, in)
+	return v
+}

@@ -1,0 +1,115 @@
+package storage
+
+import (
+	"context"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/stagecoach-mta/stagecoach/sdk/fail"
+	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
+	"github.com/stagecoach-mta/stagecoach/sdk/stream"
+)
+
+// batchSize is how many octets of fetched items travel in one reply, so that a
+// listing of a large mailbox costs few frames and never a large one.
+const batchSize = 64 << 10
+
+// Handler answers a session's calls with s.
+func Handler(s Storage) stream.Handler {
+	return func(ctx context.Context, call *v1.Call, send func(*v1.Reply) error) (*v1.Reply, error) {
+		req := call.GetStorage()
+		if req == nil {
+			return nil, fail.New(fail.Unsupported, "this plugin is a storage: the call is for another kind")
+		}
+		if d := req.GetDeposit(); d != nil {
+			resp, err := s.Deposit(ctx, d)
+			return finish(&v1.StorageReply{Op: &v1.StorageReply_Deposit{Deposit: resp}}, err)
+		}
+		account, err := s.Open(ctx, req.GetAccount())
+		if err != nil {
+			return nil, err
+		}
+		return dispatch(ctx, account, req, send)
+	}
+}
+
+func dispatch(ctx context.Context, a Account, req *v1.StorageCall, send func(*v1.Reply) error) (*v1.Reply, error) {
+	switch op := req.GetOp().(type) {
+	case *v1.StorageCall_ListMailboxes:
+		r, err := a.List(ctx, op.ListMailboxes)
+		return finish(&v1.StorageReply{Op: &v1.StorageReply_ListMailboxes{ListMailboxes: r}}, err)
+	case *v1.StorageCall_CreateMailbox:
+		r, err := a.Create(ctx, op.CreateMailbox)
+		return finish(&v1.StorageReply{Op: &v1.StorageReply_CreateMailbox{CreateMailbox: r}}, err)
+	case *v1.StorageCall_RenameMailbox:
+		r, err := a.Rename(ctx, op.RenameMailbox)
+		return finish(&v1.StorageReply{Op: &v1.StorageReply_RenameMailbox{RenameMailbox: r}}, err)
+	case *v1.StorageCall_DeleteMailbox:
+		r, err := a.Delete(ctx, op.DeleteMailbox)
+		return finish(&v1.StorageReply{Op: &v1.StorageReply_DeleteMailbox{DeleteMailbox: r}}, err)
+	case *v1.StorageCall_UpdateMailbox:
+		r, err := a.Update(ctx, op.UpdateMailbox)
+		return finish(&v1.StorageReply{Op: &v1.StorageReply_UpdateMailbox{UpdateMailbox: r}}, err)
+	case *v1.StorageCall_Snapshot:
+		r, err := a.Snapshot(ctx, op.Snapshot)
+		return finish(&v1.StorageReply{Op: &v1.StorageReply_Snapshot{Snapshot: r}}, err)
+	case *v1.StorageCall_Append:
+		r, err := a.Append(ctx, op.Append)
+		return finish(&v1.StorageReply{Op: &v1.StorageReply_Append{Append: r}}, err)
+	case *v1.StorageCall_SetFlags:
+		r, err := a.SetFlags(ctx, op.SetFlags)
+		return finish(&v1.StorageReply{Op: &v1.StorageReply_SetFlags{SetFlags: r}}, err)
+	case *v1.StorageCall_Copy:
+		r, err := a.Copy(ctx, op.Copy)
+		return finish(&v1.StorageReply{Op: &v1.StorageReply_Copy{Copy: r}}, err)
+	case *v1.StorageCall_Expunge:
+		r, err := a.Expunge(ctx, op.Expunge)
+		return finish(&v1.StorageReply{Op: &v1.StorageReply_Expunge{Expunge: r}}, err)
+	case *v1.StorageCall_Search:
+		r, err := a.Search(ctx, op.Search)
+		return finish(&v1.StorageReply{Op: &v1.StorageReply_Search{Search: r}}, err)
+	case *v1.StorageCall_Quota:
+		r, err := a.Quota(ctx)
+		return finish(&v1.StorageReply{Op: &v1.StorageReply_Quota{Quota: r}}, err)
+	case *v1.StorageCall_Fetch:
+		return fetch(ctx, a, op.Fetch, send)
+	case *v1.StorageCall_Watch:
+		err := a.Watch(ctx, op.Watch, func(ev *v1.ChangeEvent) error {
+			return send(wrap(&v1.StorageReply{Op: &v1.StorageReply_Watch{Watch: ev}}))
+		})
+		return nil, err
+	}
+	return nil, fail.New(fail.Unsupported, "this storage does not know the call %T", req.GetOp())
+}
+
+// fetch gathers items into batches. An item with a file goes out at once: the
+// file is only promised to stay until item returns.
+func fetch(ctx context.Context, a Account, req *v1.FetchRequest, send func(*v1.Reply) error) (*v1.Reply, error) {
+	batch, size := &v1.FetchResponse{}, 0
+	err := a.Fetch(ctx, req, func(it *v1.FetchResponse_Item) error {
+		// The item is the callee's again when we return, so what waits for
+		// its batch is a copy; a lone item is written before that.
+		n := proto.Size(it)
+		if size+n >= batchSize || it.GetMessage().GetPath() != "" {
+			batch.Items = append(batch.Items, it)
+			full := batch
+			batch, size = &v1.FetchResponse{}, 0
+			return send(wrap(&v1.StorageReply{Op: &v1.StorageReply_Fetch{Fetch: full}}))
+		}
+		batch.Items = append(batch.Items, proto.CloneOf(it))
+		size += n
+		return nil
+	})
+	return finish(&v1.StorageReply{Op: &v1.StorageReply_Fetch{Fetch: batch}}, err)
+}
+
+func wrap(r *v1.StorageReply) *v1.Reply {
+	return &v1.Reply{Response: &v1.Reply_Storage{Storage: r}}
+}
+
+func finish(r *v1.StorageReply, err error) (*v1.Reply, error) {
+	if err != nil {
+		return nil, err
+	}
+	return wrap(r), nil
+}
