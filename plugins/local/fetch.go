@@ -1,0 +1,179 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+
+	"github.com/cockroachdb/pebble/v2"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/stagecoach-mta/stagecoach/sdk/mime"
+	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
+)
+
+// Fetch implements storage.Messages.
+func (h *handle) Fetch(ctx context.Context, req *v1.FetchRequest, item func(*v1.FetchResponse_Item) error) error {
+	v, err := h.view(ctx)
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	num, _, err := h.mailbox(v, req.GetMailboxId())
+	if err != nil {
+		return err
+	}
+	m, err := h.messages(v)
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	var failed error // the caller's own error, which goes back as it is
+	err = eachColumn(v, h.a.num, num, mime.NewRanges(req.GetUids()), func(uid uint32, col *columns) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		it := &v1.FetchResponse_Item{Uid: uid}
+		if req.GetIds() {
+			it.MessageId, it.ThreadId, it.SavedMs = objectID('M', col.message), objectID('T', col.thread), col.saved
+		}
+		if !req.GetSummary() && !req.GetStructure() && !req.GetHeader() && !req.GetMessage() && !req.GetPreview() {
+			failed = item(it)
+			return failed
+		}
+		done, err := m.fill(it, req, col.message)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil // expunged since the snapshot, and its file removed
+		}
+		if err != nil {
+			return err
+		}
+		failed = item(it)
+		done()
+		return failed
+	})
+	if failed != nil {
+		return failed
+	}
+	return h.s.wrap(err, "fetch")
+}
+
+// messages reads the messages of a view, with one iterator: they mostly lie in
+// the order of the UIDs.
+type messages struct {
+	s       *Store
+	account uint64
+	v       *view
+	it      *pebble.Iterator
+}
+
+func (h *handle) messages(v *view) (*messages, error) {
+	prefix := key8(tabRendered, h.a.num)
+	it, err := v.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	if err != nil {
+		return nil, h.s.wrap(err, "read messages")
+	}
+	return &messages{s: h.s, account: h.a.num, v: v, it: it}, nil
+}
+
+func (m *messages) close() { m.it.Close() }
+
+// rendered reads a message's record; it is valid until the next call.
+func (m *messages) rendered(msg uint64) (*rendered, error) {
+	key := key88(tabRendered, m.account, msg)
+	if !m.it.SeekGE(key) || string(m.it.Key()) != string(key) {
+		if err := m.it.Error(); err != nil {
+			return nil, err
+		}
+		return nil, errTorn
+	}
+	b, err := m.it.ValueAndErr()
+	if err != nil {
+		return nil, err
+	}
+	r := &rendered{}
+	return r, r.decode(b)
+}
+
+// fill adds what req asks for. done is called when the item is no longer used.
+func (m *messages) fill(it *v1.FetchResponse_Item, req *v1.FetchRequest, msg uint64) (done func(), err error) {
+	done = func() {}
+	r, err := m.rendered(msg)
+	if err != nil {
+		return nil, err
+	}
+	if req.GetSummary() {
+		it.Summary = &v1.Summary{}
+		if err := proto.Unmarshal(r.summary, it.Summary); err != nil {
+			return nil, errTorn
+		}
+	}
+	if req.GetStructure() {
+		it.Structure = &v1.Part{}
+		if err := proto.Unmarshal(r.structure, it.Structure); err != nil {
+			return nil, errTorn
+		}
+	}
+	if req.GetPreview() {
+		it.Preview = r.preview
+	}
+	if !req.GetHeader() && !req.GetMessage() {
+		return done, nil
+	}
+	m.s.blobs.pin(r.blob, 1)
+	unpin := func() { m.s.blobs.pin(r.blob, -1) }
+	defer func() {
+		if err != nil {
+			unpin()
+		}
+	}()
+	inline, f, err := m.s.openBlob(m.v, r.blob)
+	if err != nil {
+		return nil, err
+	}
+	if f == nil {
+		whole := append(append(make([]byte, 0, len(r.prefix)+len(inline)), r.prefix...), inline...)
+		if req.GetHeader() {
+			it.Header = whole[:r.headerLen:r.headerLen]
+		}
+		if req.GetMessage() {
+			it.Message = inlineRef(whole)
+		}
+		return unpin, nil
+	}
+	defer f.Close()
+	if req.GetHeader() {
+		if it.Header, err = readHeader(r, f); err != nil {
+			return nil, err
+		}
+	}
+	if !req.GetMessage() {
+		return unpin, nil
+	}
+	if !m.s.local {
+		whole := make([]byte, r.size)
+		if _, err := io.ReadFull(f, whole[copy(whole, r.prefix):]); err != nil {
+			return nil, err
+		}
+		it.Message = inlineRef(whole)
+		return unpin, nil
+	}
+	path, release, err := m.s.views.get(m.s, m.account, msg, r, f)
+	if err != nil {
+		return nil, err
+	}
+	it.Message = &v1.MessageRef{Size: r.size, Where: &v1.MessageRef_Path{Path: path}}
+	return func() { release(); unpin() }, nil
+}
+
+func inlineRef(b []byte) *v1.MessageRef {
+	return &v1.MessageRef{Size: int64(len(b)), Where: &v1.MessageRef_Inline{Inline: b}}
+}
+
+func readHeader(r *rendered, f io.ReaderAt) ([]byte, error) {
+	out := make([]byte, r.headerLen)
+	n := copy(out, r.prefix)
+	_, err := io.ReadFull(io.NewSectionReader(f, 0, r.headerLen-int64(n)), out[n:])
+	return out, err
+}
