@@ -1,0 +1,55 @@
+# Everything needs Go alone, except `interop` and `ci`, which bring their own
+# packages (Debian, as root), and `generate`, which wants protoc.
+
+GO      ?= go
+BIN     := bin/stagecoach
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+DATA    ?=
+SUITES  ?=
+
+LINT_VERSION               := v2.15.0
+PROTOC_GEN_GO_VERSION      := v1.36.12
+PROTOC_GEN_GO_GRPC_VERSION := v1.6.2
+
+.PHONY: all build run test race lint interop bench fuzz generate clean help
+
+all: build
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build bin/stagecoach
+	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BIN) .
+
+run: build ## Run the development server on loopback (DATA=DIR for another data directory)
+	@exec $(BIN) serve -c configs/dev.hcl $(if $(DATA),--data-dir $(DATA))
+
+test: ## Run the tests; needs nothing but Go
+	$(GO) test ./...
+
+race: ## Run the tests under the race detector
+	$(GO) test -race ./...
+
+lint: ## gofmt, vet, golangci-lint with the repo's configuration
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "not gofmt'ed:"; echo "$$out"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION) run ./...
+
+interop: build ## Real mail clients against the development server (installs Debian packages, as root)
+	SUITES="$(SUITES)" bash interop/run $(abspath $(BIN))
+
+bench: ## Benchmarks; print ratios against a yardstick measured in the same run
+	$(GO) test -run '^$$' -bench . -benchtime 1s ./core/... ./sdk/... ./plugins/...
+
+fuzz: ## Fuzz every parser that meets the network, FUZZTIME each (default 30s)
+	bash .ci/fuzz
+
+generate: ## Regenerate sdk/proto/v1 from its .proto files
+	GOBIN=$(abspath bin) $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go@$(PROTOC_GEN_GO_VERSION)
+	GOBIN=$(abspath bin) $(GO) install google.golang.org/grpc/cmd/protoc-gen-go-grpc@$(PROTOC_GEN_GO_GRPC_VERSION)
+	PATH="$(abspath bin):$$PATH" protoc -I sdk/proto/v1 \
+		--go_out=. --go_opt=module=github.com/stagecoach-mta/stagecoach \
+		--go-grpc_out=. --go-grpc_opt=module=github.com/stagecoach-mta/stagecoach sdk/proto/v1/*.proto
+
+clean: ## Remove what was built
+	rm -rf bin

@@ -1,0 +1,147 @@
+// Package command is the command line: it parses words, calls the part of the
+// core that does the work, and prints for people or, with --json, for machines.
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stagecoach-mta/stagecoach/sdk"
+)
+
+// Exit codes, the same for every command.
+const (
+	ExitOK         = 0
+	ExitFailed     = 1 // what was asked for did not work
+	ExitUsage      = 2 // the command line is wrong
+	ExitConfig     = 3 // the configuration has mistakes
+	ExitNotRunning = 4 // the command needs a running server, and there is none
+	ExitTest       = 5 // a test block or a step of the demo did not hold
+)
+
+// Users edits a people file, for `stagecoach user`.
+type Users interface {
+	Add(path, address, password string) error
+	SetPassword(path, address, password string) error
+	List(path string) ([]string, error)
+}
+
+// App is what the composition root hands in.
+type App struct {
+	Version string
+	// Bundled are the plugins in this binary.
+	Bundled []sdk.Plugin
+	Users   Users
+	Stdin   io.Reader
+	Stdout  io.Writer
+	Stderr  io.Writer
+}
+
+// exit carries an exit code with the error that caused it.
+type exit struct {
+	code int
+	err  error
+}
+
+func (e *exit) Error() string { return e.err.Error() }
+func (e *exit) Unwrap() error { return e.err }
+
+// printed marks an error whose text the user has seen already.
+var errPrinted = errors.New("")
+
+// Run executes the command line and returns the exit code.
+func (a *App) Run(ctx context.Context, args []string) int {
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(a.Stdin)
+	root.SetOut(a.Stdout)
+	root.SetErr(a.Stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return ExitOK
+	}
+	code := ExitUsage
+	var e *exit
+	if errors.As(err, &e) {
+		code = e.code
+	}
+	if !errors.Is(err, errPrinted) {
+		fmt.Fprintln(a.Stderr, "stagecoach:", err)
+		if code == ExitUsage {
+			fmt.Fprintln(a.Stderr, "Run `stagecoach --help` for the commands.")
+		}
+	}
+	return code
+}
+
+// do wraps a command's work: its errors are failures unless they say otherwise.
+func do(run func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		err := run(cmd, args)
+		var e *exit
+		if err == nil || errors.As(err, &e) {
+			return err
+		}
+		return &exit{ExitFailed, err}
+	}
+}
+
+const longHelp = `Stagecoach is a mail transfer agent that is configured by one HCL file and made of
+plugins: receive, queue, route, deliver.
+
+First steps:
+  stagecoach serve -c configs/dev.hcl     a server on loopback with two users
+  stagecoach demo                         two servers write each other, step by step
+  stagecoach validate -c FILE             what is wrong with a configuration, and where
+
+Exit codes: 0 done; 1 it did not work; 2 wrong command line; 3 the configuration
+has mistakes; 4 no server is running; 5 a test or a step of the demo did not hold.`
+
+func (a *App) root() *cobra.Command {
+	root := &cobra.Command{
+		Use: "stagecoach", Short: "A plugin-driven mail transfer agent", Long: longHelp,
+		SilenceErrors: true, SilenceUsage: true, Version: a.Version,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.SetVersionTemplate("stagecoach {{.Version}}\n")
+	root.AddCommand(
+		a.serve(), a.reload(), a.validate(), a.format(), a.test(), a.explain(), a.demo(),
+		a.queue(), a.plugin(), a.user(), a.version(),
+	)
+	return root
+}
+
+func (a *App) version() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: do(func(cmd *cobra.Command, _ []string) error {
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), map[string]any{"version": a.Version, "contract": "v1"})
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "stagecoach %s (plugin contract v1)\n", a.Version)
+			return nil
+		}),
+	}
+	jsonFlag(c, &asJSON)
+	return c
+}
+
+func jsonFlag(c *cobra.Command, v *bool) {
+	c.Flags().BoolVar(v, "json", false, "print JSON for machines")
+}
+
+// terminal tells whether w is one, for colour and progress.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	fi, err := f.Stat()
+	return err == nil && fi.Mode()&os.ModeCharDevice != 0
+}
