@@ -87,21 +87,19 @@ func ParsePath(s string, smtputf8 bool) (a Address, n int, err error) {
 		}
 	}
 	a, m, err := mailbox(s[n:], smtputf8)
-	if err != nil {
-		return Address{}, 0, err
-	}
 	n += m
-	if n == len(s) || s[n] != '>' {
-		return Address{}, 0, syntax("no closing angle bracket after the address")
+	switch {
+	case err != nil:
+	case n == len(s) || s[n] != '>':
+		err = syntax("no closing angle bracket after the address")
+	case n+1 > MaxPath:
+		err = ErrTooLong
+	case a.Domain == "" && !strings.EqualFold(a.Local, "postmaster"):
+		err = syntax("no domain")
+	default:
+		return a, n + 1, nil
 	}
-	n++
-	if n > MaxPath {
-		return Address{}, 0, ErrTooLong
-	}
-	if a.Domain == "" && !strings.EqualFold(a.Local, "postmaster") {
-		return Address{}, 0, syntax("no domain")
-	}
-	return a, n, nil
+	return Address{}, 0, err
 }
 
 // IsNull reports whether a is the null reverse-path <> of bounces and DSNs.
@@ -114,25 +112,22 @@ func (a Address) IsASCII() bool { return isASCII(a.Local) && isASCII(a.Domain) }
 // meg+list@ryan.example and sep "+"; empty when there is none.
 // A separator at the very start separates nothing.
 func (a Address) Detail(sep string) string {
-	if i := a.detailIndex(sep); i > 0 {
-		return a.Local[i+len(sep):]
-	}
-	return ""
+	_, detail := a.split(sep)
+	return detail
 }
 
 // Base returns a without its separator and [Address.Detail].
 func (a Address) Base(sep string) Address {
-	if i := a.detailIndex(sep); i > 0 {
-		a.Local = a.Local[:i]
-	}
+	a.Local, _ = a.split(sep)
 	return a
 }
 
-func (a Address) detailIndex(sep string) int {
-	if sep == "" {
-		return -1
+func (a Address) split(sep string) (base, detail string) {
+	base, detail, _ = strings.Cut(a.Local, sep)
+	if base == "" {
+		return a.Local, ""
 	}
-	return strings.Index(a.Local, sep)
+	return base, detail
 }
 
 // String returns the spelling for the wire, without angle brackets. The local-part
@@ -195,32 +190,22 @@ func mailbox(s string, smtputf8 bool) (Address, int, error) {
 }
 
 // dotString returns the length of the Dot-string at the start of s.
-func dotString(s string, smtputf8 bool) (int, error) {
-	i := 0
+func dotString(s string, smtputf8 bool) (i int, err error) {
 	for i < len(s) {
-		c := s[i]
-		switch {
-		case c >= utf8.RuneSelf:
-			n, err := runeAt(s[i:], smtputf8)
-			if err != nil {
+		n := 1
+		if s[i] >= utf8.RuneSelf {
+			if n, err = runeAt(s[i:], smtputf8); err != nil {
 				return 0, err
 			}
-			i += n
-			continue
-		case c == '.':
-			if i == 0 || s[i-1] == '.' {
-				return 0, syntax("dot at the start of the local-part or after another")
-			}
-		case !isAtext(c):
-			if i == 0 || s[i-1] == '.' {
-				return 0, syntax("local-part is empty or ends in a dot")
-			}
-			return i, nil
+		} else if s[i] == '.' && i > 0 && s[i-1] == '.' {
+			return 0, syntax("two dots in a row in the local-part")
+		} else if s[i] != '.' && !isAtext(s[i]) {
+			break
 		}
-		i++
+		i += n
 	}
-	if i == 0 || s[i-1] == '.' {
-		return 0, syntax("local-part is empty or ends in a dot")
+	if i == 0 || s[0] == '.' || s[i-1] == '.' {
+		return 0, syntax("local-part is empty or has a dot at its edge")
 	}
 	return i, nil
 }
@@ -279,35 +264,29 @@ func domain(s string, i int, smtputf8 bool) (int, error) {
 	}
 	start, label := i, i
 	for i < len(s) {
-		c := s[i]
-		if c >= utf8.RuneSelf {
-			n, err := runeAt(s[i:], smtputf8)
-			if err != nil {
+		n := 1
+		if s[i] >= utf8.RuneSelf {
+			var err error
+			if n, err = runeAt(s[i:], smtputf8); err != nil {
 				return 0, err
 			}
 			if r, _ := utf8.DecodeRuneInString(s[i:]); !isLabelRune(r) {
 				return 0, syntax("%q in the domain", r)
 			}
-			i += n
-			continue
-		}
-		if c == '.' {
+		} else if s[i] == '.' {
 			if err := checkLabel(s[label:i]); err != nil {
 				return 0, err
 			}
 			label = i + 1
-		} else if !isLabelByte(c) {
+		} else if !isLabelByte(s[i]) {
 			break
 		}
-		i++
-	}
-	if err := checkLabel(s[label:i]); err != nil {
-		return 0, err
+		i += n
 	}
 	if i-start > MaxDomain {
 		return 0, ErrTooLong
 	}
-	return i, nil
+	return i, checkLabel(s[label:i])
 }
 
 func checkLabel(l string) error {
@@ -343,18 +322,15 @@ func literal(s string, i int) (int, error) {
 
 // skipRoute returns the index after the source route "@a,@b:" that begins at s[i].
 func skipRoute(s string, i int, smtputf8 bool) (int, error) {
-	for i < len(s) && s[i] == '@' {
+	for strings.HasPrefix(s[i:], "@") {
 		end, err := domain(s, i+1, smtputf8)
 		if err != nil {
 			return 0, err
 		}
-		if end == len(s) {
-			break
-		}
-		if s[end] == ':' {
+		if strings.HasPrefix(s[end:], ":") {
 			return end + 1, nil
 		}
-		if s[end] != ',' {
+		if !strings.HasPrefix(s[end:], ",") {
 			break
 		}
 		i = end + 1
@@ -384,27 +360,16 @@ func isLabelRune(r rune) bool {
 }
 
 func isASCII(s string) bool {
-	for i := 0; i < len(s); i++ {
-		if s[i] >= utf8.RuneSelf {
-			return false
-		}
-	}
-	return true
+	return strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) < 0
 }
 
 func lowerASCII(s string) string {
-	for i := 0; i < len(s); i++ {
-		if 'A' <= s[i] && s[i] <= 'Z' {
-			b := []byte(s)
-			for ; i < len(b); i++ {
-				if 'A' <= b[i] && b[i] <= 'Z' {
-					b[i] += 'a' - 'A'
-				}
-			}
-			return string(b)
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
 		}
-	}
-	return s
+		return r
+	}, s)
 }
 
 func isDotString(s string) bool {
