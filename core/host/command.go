@@ -1,0 +1,222 @@
+package host
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-plugin/runner"
+)
+
+// passedEnv are the variables of the host that a plugin sees. All others may
+// hold secrets that are none of its business.
+var passedEnv = []string{"PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ", "GOCOVERDIR"}
+
+// command builds what is executed for a Spec. It is the one place where that is
+// decided, so that a sandbox has one place to stand. env is go-plugin's part of
+// the environment, dir the process's own directory for sockets.
+func (h *Host) command(s *Spec, dir string, env []string, files []*os.File) *exec.Cmd {
+	argv := s.Command
+	if len(argv) == 0 {
+		argv = []string{h.opts.Executable, "plugin", "serve", s.Plugin}
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
+	// Not nil: exec takes nil for the whole of the host's environment.
+	cmd.Env = []string{}
+	for _, name := range passedEnv {
+		if v, ok := os.LookupEnv(name); ok {
+			cmd.Env = append(cmd.Env, name+"="+v)
+		}
+	}
+	cmd.Env = append(cmd.Env, s.Env...)
+	cmd.Env = append(cmd.Env, env...)
+	// Of two values the last one counts: ours, not the directory that go-plugin made.
+	cmd.Env = append(cmd.Env, socketDirEnv+"="+dir)
+	cmd.ExtraFiles = files
+	cmd.SysProcAttr = processAttributes()
+	return cmd
+}
+
+// forker starts processes from one locked thread that lives as long as the
+// host: Linux sends Pdeathsig when the *thread* that forked ends.
+type forker struct {
+	jobs chan func()
+	done chan struct{}
+}
+
+func newForker() *forker {
+	f := &forker{jobs: make(chan func()), done: make(chan struct{})}
+	go func() {
+		defer close(f.done)
+		runtime.LockOSThread()
+		for job := range f.jobs {
+			job()
+		}
+	}()
+	return f
+}
+
+func (f *forker) start(cmd *exec.Cmd) error {
+	started := make(chan error, 1)
+	f.jobs <- func() { started <- cmd.Start() }
+	return <-started
+}
+
+func (f *forker) stop() {
+	close(f.jobs)
+	<-f.done
+}
+
+// child is one process with its group, as go-plugin's handshake sees it. Unlike
+// go-plugin's own runner it knows of the process's end at once, whoever else
+// holds the pipes, and takes the whole group along.
+type child struct {
+	cmd    *exec.Cmd
+	forker *forker
+	begin  func() // called when it runs: reads stderr
+	stdout *os.File
+	stderr *os.File
+	// exited is closed when the process has ended; reaped when its group is
+	// killed and its status is known.
+	exited chan struct{}
+	reaped chan struct{}
+
+	mu        sync.Mutex
+	pid       int
+	gone      bool
+	condemned bool // killed before it was started
+}
+
+var _ runner.Runner = (*child)(nil)
+
+func newChild(f *forker, begin func()) *child {
+	return &child{forker: f, begin: begin, exited: make(chan struct{}), reaped: make(chan struct{})}
+}
+
+// Start implements runner.Runner.
+func (c *child) Start(context.Context) error {
+	outRead, outWrite, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	errRead, errWrite, err := os.Pipe()
+	if err != nil {
+		outRead.Close()
+		outWrite.Close()
+		return err
+	}
+	c.cmd.Stdout, c.cmd.Stderr = outWrite, errWrite
+	err = c.forker.start(c.cmd)
+	outWrite.Close()
+	errWrite.Close()
+	if err != nil {
+		outRead.Close()
+		errRead.Close()
+		return err
+	}
+	c.stdout, c.stderr = outRead, errRead
+	c.mu.Lock()
+	c.pid = c.cmd.Process.Pid
+	condemned := c.condemned
+	c.mu.Unlock()
+	c.begin()
+	go c.reap()
+	if condemned {
+		c.kill()
+	}
+	return nil
+}
+
+// reap waits for the end. The process stays a zombie while its group is
+// killed, so that the group's number cannot be another's by then.
+func (c *child) reap() {
+	waitExit(c.cmd.Process.Pid)
+	close(c.exited)
+	c.kill()
+	c.mu.Lock()
+	c.cmd.Wait()
+	c.gone = true
+	c.mu.Unlock()
+	// A process that left the group may still hold the pipes: what is in them
+	// is read, but nobody waits for more.
+	soon := time.Now().Add(100 * time.Millisecond)
+	c.stdout.SetReadDeadline(soon)
+	c.stderr.SetReadDeadline(soon)
+	close(c.reaped)
+}
+
+// kill ends the whole process group, for as long as its number is ours.
+func (c *child) kill() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.condemned = true
+	if c.pid != 0 && !c.gone {
+		syscall.Kill(-c.pid, syscall.SIGKILL)
+	}
+}
+
+// started tells whether there ever was a process.
+func (c *child) started() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pid != 0
+}
+
+// status says how the process ended; only after reaped.
+func (c *child) status() string {
+	if c.cmd.ProcessState == nil {
+		return "unknown"
+	}
+	return c.cmd.ProcessState.String()
+}
+
+// Wait implements runner.Runner.
+func (c *child) Wait(context.Context) error {
+	<-c.reaped
+	return nil
+}
+
+// Kill implements runner.Runner.
+func (c *child) Kill(context.Context) error {
+	c.kill()
+	return nil
+}
+
+// Stdout implements runner.Runner: go-plugin reads the handshake from it.
+func (c *child) Stdout() io.ReadCloser { return c.stdout }
+
+// Stderr implements runner.Runner. go-plugin gets none of it: readLines does.
+func (c *child) Stderr() io.ReadCloser { return io.NopCloser(strings.NewReader("")) }
+
+// Name implements runner.Runner.
+func (c *child) Name() string { return c.cmd.Path }
+
+// ID implements runner.Runner.
+func (c *child) ID() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pid == 0 {
+		return ""
+	}
+	return strconv.Itoa(c.pid)
+}
+
+// Diagnose implements runner.Runner; the process's own last words say more.
+func (c *child) Diagnose(context.Context) string { return "" }
+
+// PluginToHost implements runner.AddrTranslator.
+func (c *child) PluginToHost(network, addr string) (string, string, error) {
+	return network, addr, nil
+}
+
+// HostToPlugin implements runner.AddrTranslator.
+func (c *child) HostToPlugin(network, addr string) (string, string, error) {
+	return network, addr, nil
+}

@@ -1,0 +1,262 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/stagecoach-mta/stagecoach/sdk/fail"
+	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
+	"github.com/stagecoach-mta/stagecoach/sdk/stream"
+)
+
+// State of an instance.
+type State string
+
+// The states. Calls wait in Starting and Restarting, and fail at once in Failed
+// (it crashed again and again; the next attempt comes by itself) and Removed.
+const (
+	Starting   State = "starting"
+	Ready      State = "ready"
+	Restarting State = "restarting"
+	Failed     State = "failed"
+	Draining   State = "draining"
+	Removed    State = "removed"
+)
+
+// Info is what an operator wants to know of an instance.
+type Info struct {
+	Instance string  `json:"instance"`
+	Kind     v1.Kind `json:"kind"`
+	Plugin   string  `json:"plugin"`
+	Version  string  `json:"version"`
+	State    State   `json:"state"`
+	// Since is when the state began.
+	Since time.Time `json:"since"`
+	PID   int       `json:"pid"`
+	// Restarts after a crash, a hang or a broken session.
+	Restarts int `json:"restarts"`
+	// Calls that ended, and how many of them failed with a Problem that is the
+	// plugin's fault (INTERNAL, UNAVAILABLE, DEADLINE).
+	Calls    uint64        `json:"calls"`
+	Errors   uint64        `json:"errors"`
+	InFlight int           `json:"in_flight"`
+	P50      time.Duration `json:"p50_ns"`
+	P99      time.Duration `json:"p99_ns"`
+	// RSS in octets.
+	RSS       int64  `json:"rss"`
+	LastError string `json:"last_error,omitempty"`
+	// Health is what the plugin itself complains of.
+	Health string `json:"health,omitempty"`
+	// Listeners are the addresses as bound.
+	Listeners  []string `json:"listeners,omitempty"`
+	DataSocket string   `json:"data_socket,omitempty"`
+}
+
+// Instance is the handle to one instance. It survives restarts and reloads.
+type Instance struct {
+	name  string
+	place *place
+	stats stats
+
+	mu       sync.Mutex
+	gen      *generation
+	restarts int
+	removed  bool
+	// changed is closed, and made anew, when anything here changes.
+	changed chan struct{}
+}
+
+var _ stream.Caller = (*Instance)(nil)
+
+func newInstance(name string, p *place) *Instance {
+	return &Instance{name: name, place: p, changed: make(chan struct{})}
+}
+
+// update changes what mu guards and wakes who waits for it.
+func (i *Instance) update(f func()) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	f()
+	close(i.changed)
+	i.changed = make(chan struct{})
+}
+
+// Name of the instance: "filter.greylist.calm".
+func (i *Instance) Name() string { return i.name }
+
+// Call implements stream.Caller. A call that meets a restart waits for the new
+// process until ctx or the instance's call timeout ends; one that was already
+// sent when the process ended fails as UNAVAILABLE: its caller knows whether it
+// may be repeated.
+func (i *Instance) Call(ctx context.Context, call *v1.Call) (*v1.Reply, error) {
+	ctx, cancel := i.bound(ctx)
+	defer cancel()
+	var reply *v1.Reply
+	err := i.on(ctx, func(c stream.Caller) (err error) {
+		reply, err = c.Call(ctx, call)
+		return err
+	})
+	return reply, err
+}
+
+// Stream implements stream.Caller, as Call, but without the call timeout: a
+// Watch has no end.
+func (i *Instance) Stream(ctx context.Context, call *v1.Call, each func(*v1.Reply) error) error {
+	return i.on(ctx, func(c stream.Caller) error { return c.Stream(ctx, call, each) })
+}
+
+// bound gives a call its deadline.
+func (i *Instance) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	i.mu.Lock()
+	timeout := defaultTiming.call
+	if i.gen != nil && i.gen.spec.CallTimeout > 0 {
+		timeout = i.gen.spec.CallTimeout
+	} else if _, ok := ctx.Deadline(); ok {
+		timeout = 0
+	}
+	i.mu.Unlock()
+	if timeout == 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, timeout)
+}
+
+// on runs one call on the process that serves now or next.
+func (i *Instance) on(ctx context.Context, f func(stream.Caller) error) error {
+	began := time.Now()
+	p, err := i.acquire(ctx)
+	if err == nil {
+		if p.caller == nil {
+			err = fail.New(fail.Unsupported, "%s is an access plugin: it takes no calls", i.name)
+		} else {
+			err = f(p.caller)
+		}
+		p.release()
+	}
+	i.stats.record(time.Since(began), err)
+	return err
+}
+
+// acquire waits for a process that takes calls and counts one in.
+func (i *Instance) acquire(ctx context.Context) (*process, error) {
+	for {
+		i.mu.Lock()
+		g, changed := i.gen, i.changed
+		if i.removed {
+			i.mu.Unlock()
+			return nil, fail.New(fail.Unavailable, "%s is no longer configured", i.name)
+		}
+		var p *process
+		last := ""
+		if g != nil {
+			last = g.lastError
+			switch g.state {
+			case Ready:
+				p = g.process
+			case Failed:
+				i.mu.Unlock()
+				return nil, fail.New(fail.Unavailable, "plugin %s failed: %s", i.name, last)
+			}
+		}
+		i.mu.Unlock()
+		if p != nil && p.acquire() {
+			return p, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			kind := fail.Unavailable
+			if errors.Is(ctx.Err(), context.Canceled) {
+				kind = fail.Cancelled
+			}
+			text := fmt.Sprintf("plugin %s was not ready in time", i.name)
+			if last != "" {
+				text += " (" + last + ")"
+			}
+			return nil, fail.Wrap(kind, ctx.Err(), text)
+		}
+	}
+}
+
+// waitReady returns when the instance takes calls.
+func (i *Instance) waitReady(ctx context.Context) error {
+	p, err := i.acquire(ctx)
+	if err == nil {
+		p.release()
+	}
+	return err
+}
+
+// Interest of a filter, as Configure or Describe said; nil for other kinds.
+func (i *Instance) Interest() *v1.FilterInterest {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.gen == nil {
+		return nil
+	}
+	return i.gen.interest
+}
+
+// Description is what the running process said of itself.
+func (i *Instance) Description() *v1.DescribeResponse {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.gen == nil {
+		return nil
+	}
+	return i.gen.describe
+}
+
+// Metrics asks the plugin for its counters and gauges.
+func (i *Instance) Metrics(ctx context.Context) ([]*v1.Metric, error) {
+	p, err := i.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer p.release()
+	resp, err := p.api.Metrics(ctx, &v1.MetricsRequest{})
+	if err != nil {
+		return nil, p.failed("Metrics", err)
+	}
+	return resp.GetMetrics(), nil
+}
+
+// Info tells how the instance is.
+func (i *Instance) Info() Info {
+	i.mu.Lock()
+	info := Info{Instance: i.name, State: Starting, Restarts: i.restarts}
+	var p *process
+	if g := i.gen; g != nil {
+		info.Kind, info.Plugin, info.Version = g.spec.Kind, g.spec.Plugin, g.describe.GetVersion()
+		info.State, info.Since, info.LastError, info.Health = g.state, g.since, g.lastError, g.health
+		info.Listeners = g.addresses
+		p = g.process
+	}
+	if i.removed {
+		info.State = Removed
+	}
+	if i.place.data != nil {
+		info.DataSocket = i.place.dataSocket()
+	}
+	i.mu.Unlock()
+	if p != nil {
+		info.PID, _ = strconv.Atoi(p.child.ID())
+		info.RSS = residentSize(info.PID)
+		info.InFlight = p.inFlight()
+	}
+	i.stats.fill(&info)
+	return info
+}
+
+// remove ends the handle's life: calls fail from now on.
+func (i *Instance) remove() (old *generation) {
+	i.update(func() {
+		old = i.gen
+		i.removed = true
+	})
+	return old
+}
