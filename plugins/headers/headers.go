@@ -32,14 +32,14 @@ func (c *Config) Validate() error {
 	}{{"require", c.Require}, {"remove", c.Remove}, {"set", slices.Collect(maps.Keys(c.Set))}, {"add", slices.Collect(maps.Keys(c.Add))}} {
 		for _, n := range l.names {
 			if !fieldName(n) {
-				return schema.Errorf([]any{l.attribute}, "%q is no header field name: use printable ASCII without space and colon", n)
+				return schema.Errorf(schema.Path(l.attribute), "%q is no header field name: use printable ASCII without space and colon", n)
 			}
 		}
 	}
 	for attribute, m := range map[string]map[string]string{"set": c.Set, "add": c.Add} {
 		for n, v := range m {
 			if strings.ContainsAny(v, "\r\n\x00") {
-				return schema.Errorf([]any{attribute}, "the value of %q has a line end: write it on one line", n)
+				return schema.Errorf(schema.Path(attribute), "the value of %q has a line end: write it on one line", n)
 			}
 		}
 	}

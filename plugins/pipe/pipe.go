@@ -33,7 +33,7 @@ type Config struct {
 // Validate points at what cannot work.
 func (c *Config) Validate() error {
 	if len(c.Command) == 0 || !strings.HasPrefix(c.Command[0], "/") {
-		return schema.Errorf([]any{"command"}, "the first word must be the program's absolute path")
+		return schema.Errorf(schema.Path("command"), "the first word must be the program's absolute path")
 	}
 	return nil
 }
