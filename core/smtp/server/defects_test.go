@@ -43,12 +43,12 @@ func TestTimeoutInDataNeverRunsTheBodyAsCommands(t *testing.T) {
 // 2: the whole of DATA had to fit into one read time-out.
 func TestSlowButSteadyDataIsNotCutOff(t *testing.T) {
 	cfg := testConfig()
-	cfg.DataTimeout = 200 * time.Millisecond
+	cfg.DataTimeout = 500 * time.Millisecond
 	s := serve(t, cfg)
 	w := s.greeted(t)
 	w.expect(envelope+"DATA\r\n", "250", "250", "354")
 	start := time.Now()
-	for time.Since(start) < 3*cfg.DataTimeout {
+	for time.Since(start) < 2*cfg.DataTimeout {
 		w.send("a line\r\n")
 		time.Sleep(cfg.DataTimeout / 10) // the pace of the client is what is tested
 	}
