@@ -167,6 +167,8 @@ type Change struct {
 	// Enqueue are whole new messages (a DSN) that become durable in the same
 	// commit as the change: neither without the other.
 	Enqueue []*NewMessage
+
+	operator bool // from Operate: it may lift a hold
 }
 
 // NewMessage is a message made by the core itself.

@@ -1,0 +1,323 @@
+package queue
+
+import (
+	"context"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Claim is part of Queue.
+//
+// The due index is scanned from cursors on: all before a cursor is leased or
+// gone. So a scan neither meets the leased messages again nor the tombstones of
+// the ended ones. While a scan runs, its cursor stands at the end; what becomes
+// due meanwhile lowers it, and the lesser of the two stays.
+func (e *Engine) Claim(ctx context.Context, now time.Time, most int, term time.Duration) ([]*Claim, error) {
+	if err := e.check(ctx); err != nil {
+		return nil, err
+	}
+	e.claiming.Lock()
+	defer e.claiming.Unlock()
+	until := now.Add(term)
+	e.mu.Lock()
+	e.expire(nanos(now))
+	e.known = never // the scheduler asks NextDue before it sleeps
+	e.mu.Unlock()
+
+	var claims []*Claim
+	for class := 0; class < classes && len(claims) < most; class++ {
+		var err error
+		claims, err = e.claimClass(class, now, most, until, claims)
+		if err != nil {
+			for _, c := range claims {
+				_ = e.Release(ctx, c)
+			}
+			return nil, err
+		}
+	}
+	return claims, nil
+}
+
+func (e *Engine) claimClass(class int, now time.Time, most int, until time.Time, claims []*Claim) ([]*Claim, error) {
+	n := nanos(now)
+	e.mu.Lock()
+	from := e.cursors[class]
+	if from.at > n {
+		e.mu.Unlock()
+		return claims, nil
+	}
+	e.cursors[class] = due{class, never, 0}
+	e.mu.Unlock()
+	upto := from
+	defer func() {
+		e.mu.Lock()
+		if upto.before(e.cursors[class]) {
+			e.cursors[class] = upto
+		}
+		e.mu.Unlock()
+	}()
+	it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: from.key(), UpperBound: []byte{keyDue, byte(class) + 1}})
+	if err != nil {
+		return claims, err
+	}
+	defer it.Close()
+	valid := it.First()
+	for valid && len(claims) < most {
+		var batch []*lease
+		for ; valid && len(claims)+len(batch) < most; valid = it.Next() {
+			d, ok := parseDue(it.Key())
+			if !ok {
+				continue
+			}
+			if d.at > n {
+				upto, valid = d, false
+				break
+			}
+			if l := e.lease(d.id, until); l != nil {
+				l.state = &state{indexed: d}
+				batch = append(batch, l)
+			}
+			upto = d.next()
+		}
+		claims, err = e.load(batch, now, until, claims)
+		if err != nil {
+			upto = from
+			return claims, err
+		}
+	}
+	if err := it.Error(); err != nil {
+		upto = from
+		return claims, err
+	}
+	if !valid && upto.at <= n {
+		upto = due{class, never, 0} // nothing of this class is left
+	}
+	return claims, nil
+}
+
+// lease takes the message; nil when somebody has it.
+func (e *Engine) lease(i id, until time.Time) *lease {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.leases[i] != nil {
+		return nil
+	}
+	return e.take(i, nanos(until))
+}
+
+// take makes a lease that is busy; mu is held and nobody has the message.
+func (e *Engine) take(i id, until int64) *lease {
+	e.token++
+	l := &lease{id: i, token: e.token, until: until, busy: true}
+	e.leases[i] = l
+	return l
+}
+
+// ready ends the time in which a lease cannot be used; mu is held.
+func (e *Engine) ready(l *lease) {
+	l.busy = false
+	e.expiry = min(e.expiry, l.until)
+	e.changed.Broadcast()
+}
+
+// load reads the leased messages. The scan's view may be older than the lease:
+// what is no longer due where the index had it is let go.
+func (e *Engine) load(batch []*lease, now, until time.Time, claims []*Claim) ([]*Claim, error) {
+	if len(batch) == 0 {
+		return claims, nil
+	}
+	it, err := e.messageIter(0)
+	if err != nil {
+		e.drop(batch)
+		return claims, err
+	}
+	defer it.Close()
+	for n, l := range batch {
+		s, err := readMessage(it, l.id)
+		if err != nil { // of the disk, not of the record
+			e.drop(batch[n:])
+			return claims, err
+		}
+		if s != nil && s.err != nil {
+			e.setAside(s, l.state.indexed)
+			e.drop(batch[n : n+1])
+			continue
+		}
+		if s == nil || s.state.indexed != l.state.indexed {
+			e.drop(batch[n : n+1])
+			continue
+		}
+		if len(s.bad) > 0 {
+			e.setAsideJournal(s)
+		}
+		claims = append(claims, &Claim{
+			Envelope: s.env, Due: s.state.dueNow(now), Token: l.token, Until: until,
+		})
+		e.mu.Lock()
+		l.state = s.state
+		e.fold(l, s)
+		e.ready(l)
+		e.mu.Unlock()
+	}
+	return claims, nil
+}
+
+// drop ends leases that were of no use.
+func (e *Engine) drop(ls []*lease) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, l := range ls {
+		if e.leases[l.id] == l {
+			delete(e.leases, l.id)
+		}
+	}
+	e.changed.Broadcast()
+}
+
+// foldAfter so many journal records the message's record is written anew.
+const foldAfter = 64
+
+// fold replaces a long journal; nobody waits for it. mu is held.
+func (e *Engine) fold(l *lease, s *stored) {
+	if s.state.journal-s.state.first < foldAfter {
+		return
+	}
+	key := messageKey(l.id)
+	rec, err := encodeEnvelope(key, s.env, s.state.large)
+	if err != nil {
+		return
+	}
+	g, err := e.join()
+	if err != nil {
+		return
+	}
+	err = g.batch.Set(key, rec, nil)
+	for seq := s.state.first; seq < s.state.journal && err == nil; seq++ {
+		err = g.batch.SingleDelete(journalKey(l.id, seq), nil)
+	}
+	if err != nil {
+		e.stop.stop(err)
+		return
+	}
+	l.state.first = l.state.journal
+	e.filled(g)
+}
+
+// expire ends the leases that ran out before n; mu is held.
+func (e *Engine) expire(n int64) {
+	if n < e.expiry {
+		return
+	}
+	e.expiry = never
+	for i, l := range e.leases {
+		switch {
+		case l.busy:
+		case l.until <= n:
+			delete(e.leases, i)
+			e.again(l)
+		default:
+			e.expiry = min(e.expiry, l.until)
+		}
+	}
+}
+
+// again makes a message claimable whose entry stands behind the cursor; mu is
+// held.
+func (e *Engine) again(l *lease) {
+	var dues [classes]due
+	for c := range dues {
+		dues[c] = due{class: c, at: never}
+	}
+	dues[l.state.class] = l.state.indexed
+	e.lower(&dues)
+}
+
+// Release is part of Queue.
+func (e *Engine) Release(ctx context.Context, c *Claim) error {
+	if err := e.stop.err(); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l, err := e.held(c)
+	if err != nil {
+		return err
+	}
+	delete(e.leases, l.id)
+	e.again(l)
+	e.changed.Broadcast()
+	return nil
+}
+
+// held finds c's lease, when nobody uses it; mu is held, and given up to wait.
+func (e *Engine) held(c *Claim) (*lease, error) {
+	i, err := parseID(c.ID)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		if err := e.stop.err(); err != nil {
+			return nil, err
+		}
+		l := e.leases[i]
+		if l == nil || l.token != c.Token {
+			return nil, ErrLeaseLost
+		}
+		if !l.busy {
+			return l, nil
+		}
+		e.changed.Wait()
+	}
+}
+
+// NextDue is part of Queue.
+func (e *Engine) NextDue(ctx context.Context) (time.Time, bool, error) {
+	if err := e.check(ctx); err != nil {
+		return time.Time{}, false, err
+	}
+	e.mu.Lock()
+	at := e.expiry // a lease that runs out makes its message due
+	if len(e.leases) == 0 {
+		at = never
+	}
+	cursors := e.cursors
+	// What is committed from here on is reported by Wake.
+	e.known = never
+	e.mu.Unlock()
+	for _, c := range cursors {
+		if c.at >= at {
+			continue
+		}
+		d, err := e.firstUnleased(c)
+		if err != nil {
+			return time.Time{}, false, err
+		}
+		at = min(at, d)
+	}
+	e.mu.Lock()
+	e.known = min(e.known, at)
+	e.mu.Unlock()
+	if at == never {
+		return time.Time{}, false, nil
+	}
+	return time.Unix(0, at).UTC(), true, nil
+}
+
+func (e *Engine) firstUnleased(from due) (int64, error) {
+	it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: from.key(), UpperBound: []byte{keyDue, byte(from.class) + 1}})
+	if err != nil {
+		return never, err
+	}
+	defer it.Close()
+	for valid := it.First(); valid; valid = it.Next() {
+		d, ok := parseDue(it.Key())
+		e.mu.Lock()
+		leased := ok && e.leases[d.id] != nil
+		e.mu.Unlock()
+		if ok && !leased {
+			return d.at, nil
+		}
+	}
+	return never, it.Error()
+}

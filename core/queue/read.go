@@ -1,0 +1,312 @@
+package queue
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// stored is a message as the database has it.
+type stored struct {
+	id    id
+	env   *Envelope
+	state *state
+	err   error // the message record is corrupt
+	bad   []uint32
+}
+
+func (s *stored) count() counts { return s.state.count() }
+
+// messageIter reads messages, and what belongs to them, in the order of ids.
+func (e *Engine) messageIter(from id) (*pebble.Iterator, error) {
+	return e.db.NewIter(&pebble.IterOptions{LowerBound: messageKey(from), UpperBound: []byte{keyMessage + 1}})
+}
+
+// readMessage reads i; nil if there is none.
+func readMessage(it *pebble.Iterator, i id) (*stored, error) {
+	key := messageKey(i)
+	if !it.SeekGE(key) || !bytes.HasPrefix(it.Key(), key) {
+		return nil, it.Error()
+	}
+	return readHere(it)
+}
+
+// readHere reads the message on whose first record it stands, and leaves it on
+// the next message.
+func readHere(it *pebble.Iterator) (*stored, error) {
+	key := append([]byte(nil), it.Key()[:messageKeyLen]...)
+	s := &stored{id: id(binary.BigEndian.Uint64(key[1:]))}
+	var large bool
+	if len(it.Key()) != messageKeyLen {
+		s.err = fmt.Errorf("%w: a journal without its message", ErrCorrupt)
+	} else {
+		rec, err := it.ValueAndErr()
+		if err != nil {
+			return nil, err
+		}
+		s.env, large, s.err = decodeEnvelope(key, rec)
+		it.Next()
+	}
+	st := &state{}
+	for ; it.Valid() && bytes.HasPrefix(it.Key(), key); it.Next() {
+		if len(it.Key()) != journalKeyLen {
+			continue
+		}
+		seq := binary.BigEndian.Uint32(it.Key()[messageKeyLen:])
+		if st.journal == 0 {
+			st.first = seq
+		}
+		st.journal = seq + 1
+		if s.err != nil {
+			continue
+		}
+		rec, err := it.ValueAndErr()
+		if err != nil {
+			return nil, err
+		}
+		changes, err := decodeJournal(it.Key(), rec)
+		if err != nil {
+			// The result is unknown: its recipients are tried again.
+			s.bad = append(s.bad, seq)
+			continue
+		}
+		s.env.apply(changes)
+	}
+	if err := it.Error(); err != nil {
+		return nil, err
+	}
+	first, journal := st.first, st.journal
+	if s.err == nil {
+		st = stateOf(s.env)
+		s.env.ID = s.id.String()
+	}
+	st.first, st.journal, st.large = first, journal, large
+	st.indexed = st.due(s.id)
+	s.state = st
+	return s, nil
+}
+
+// scan calls each for all messages from an id on, in one consistent view.
+func (e *Engine) scan(from id, each func(*stored) bool) error {
+	it, err := e.messageIter(from)
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	it.First()
+	for it.Valid() {
+		s, err := readHere(it)
+		if err != nil {
+			return err
+		}
+		if !each(s) {
+			return nil
+		}
+	}
+	return it.Error()
+}
+
+// Get is part of Queue.
+func (e *Engine) Get(ctx context.Context, text string) (*Envelope, error) {
+	if err := e.check(ctx); err != nil {
+		return nil, err
+	}
+	i, err := parseID(text)
+	if err != nil {
+		return nil, err
+	}
+	it, err := e.messageIter(i)
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	s, err := readMessage(it, i)
+	if err != nil {
+		return nil, err
+	}
+	if s == nil {
+		return nil, fmt.Errorf("%w: %q", ErrNotFound, text)
+	}
+	return s.env, s.err
+}
+
+// List is part of Queue. Oldest first is by id, that is by the time of Put.
+func (e *Engine) List(ctx context.Context, f Filter, each func(*Envelope) bool) error {
+	if err := e.check(ctx); err != nil {
+		return err
+	}
+	n := 0
+	visit := func(s *stored) bool {
+		if ctx.Err() != nil {
+			return false
+		}
+		if s.err != nil || !f.match(s.env) {
+			return true
+		}
+		n++
+		return each(s.env) && (f.Limit <= 0 || n < f.Limit)
+	}
+	if len(f.IDs) == 0 {
+		return cmp.Or(e.scan(0, visit), ctx.Err())
+	}
+	it, err := e.messageIter(0)
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	ids := slices.Clone(f.IDs)
+	slices.Sort(ids)
+	for _, text := range slices.Compact(ids) {
+		i, err := parseID(text)
+		if err != nil {
+			continue
+		}
+		s, err := readMessage(it, i)
+		if err != nil {
+			return err
+		}
+		if s != nil && !visit(s) {
+			break
+		}
+	}
+	return ctx.Err()
+}
+
+func (f *Filter) match(e *Envelope) bool {
+	if !contains(e.Sender, f.Sender) {
+		return false
+	}
+	if !f.OlderThan.IsZero() && !e.Received.Before(f.OlderThan) {
+		return false
+	}
+	if f.Recipient == "" && f.Domain == "" && f.Deliver == "" && f.State == nil {
+		return true
+	}
+	return slices.ContainsFunc(e.Recipients, f.matchRecipient)
+}
+
+// matchRecipient: one recipient must fit all of the fields.
+func (f *Filter) matchRecipient(r *Recipient) bool {
+	if f.State != nil && r.State != *f.State {
+		return false
+	}
+	if f.Deliver != "" && r.Deliver != f.Deliver {
+		return false
+	}
+	if f.Domain != "" {
+		at := strings.LastIndexByte(r.Address, '@')
+		if !r.State.Open() || !strings.EqualFold(r.Address[at+1:], f.Domain) {
+			return false
+		}
+	}
+	return contains(r.Address, f.Recipient)
+}
+
+func contains(s, part string) bool {
+	return part == "" || strings.Contains(strings.ToLower(s), strings.ToLower(part))
+}
+
+// Stats is part of Queue.
+func (e *Engine) Stats(ctx context.Context) (Stats, error) {
+	if err := e.check(ctx); err != nil {
+		return Stats{}, err
+	}
+	e.mu.Lock()
+	c := e.counts
+	s := Stats{Messages: c.messages, Recipients: c.recipients, Held: c.held, Bytes: c.bytes, Leased: int64(len(e.leases))}
+	from := e.oldest
+	e.mu.Unlock()
+	// From the oldest known, so that the tombstones before it are not met. A Put
+	// that runs now may still commit an id of a moment ago.
+	oldest := idAt(e.o.Clock().Add(-time.Minute))
+	err := e.scan(from, func(m *stored) bool {
+		oldest = min(oldest, m.id)
+		if m.err == nil {
+			s.OldestReceived = m.env.Received
+		}
+		return m.err != nil
+	})
+	e.mu.Lock()
+	e.oldest = max(e.oldest, oldest)
+	e.mu.Unlock()
+	return s, err
+}
+
+// quarantineKey: where a record of that key is set aside.
+func quarantineKey(key []byte) []byte { return append([]byte{keyQuarantine}, key...) }
+
+func (e *Engine) quarantined(i id) bool {
+	_, c, err := e.db.Get(quarantineKey(messageKey(i)))
+	if err != nil {
+		return !errors.Is(err, pebble.ErrNotFound)
+	}
+	_ = c.Close()
+	return true
+}
+
+// setAside moves all that is left of a message with a corrupt record out of the
+// way, as it is, and takes it from the due index. A large body's file stays.
+func (e *Engine) setAside(s *stored, indexed due) {
+	e.log.Error().Str("id", s.id.String()).Err(s.err).Msg("queue: a message is set aside because its record is corrupt")
+	keys := [][]byte{messageKey(s.id), bodyKey(s.id)}
+	for seq := s.state.first; seq < s.state.journal; seq++ {
+		keys = append(keys, journalKey(s.id, seq))
+	}
+	e.moveAside(keys, indexed, counts{messages: -1})
+}
+
+// setAsideJournal does so with the corrupt records of a whole message's journal.
+func (e *Engine) setAsideJournal(s *stored) {
+	var keys [][]byte
+	for _, seq := range s.bad {
+		e.log.Error().Str("id", s.id.String()).Uint32("record", seq).Msg("queue: a corrupt result is set aside; its recipients are tried again")
+		keys = append(keys, journalKey(s.id, seq))
+	}
+	e.moveAside(keys, due{at: never}, counts{})
+}
+
+func (e *Engine) moveAside(keys [][]byte, indexed due, delta counts) {
+	values := make([][]byte, len(keys))
+	for n, key := range keys {
+		values[n], _ = e.get(key) // what cannot be read has no copy
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	g, err := e.join()
+	if err != nil {
+		return
+	}
+	for n, key := range keys {
+		if values[n] != nil && err == nil {
+			err = g.batch.Set(quarantineKey(key), values[n], nil)
+		}
+		if err == nil {
+			err = g.batch.Delete(key, nil)
+		}
+	}
+	if err == nil {
+		err = g.removeDue(indexed)
+	}
+	if err != nil {
+		e.stop.stop(err)
+		return
+	}
+	g.delta.add(delta)
+	e.corrupted++
+	e.filled(g)
+}
+
+// Corrupted tells how many records were set aside since Open.
+func (e *Engine) Corrupted() int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.corrupted
+}
