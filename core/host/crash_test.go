@@ -314,7 +314,6 @@ func TestHostKilled(t *testing.T) {
 	if err := core.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer core.Wait()
 	defer core.Process.Kill()
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
@@ -328,6 +327,7 @@ func TestHostKilled(t *testing.T) {
 		t.Errorf("a second host in the same run directory: %v", err)
 	}
 	core.Process.Kill()
+	core.Wait()
 	eventually(t, "the plugin dies with its host", func() bool {
 		return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) || zombie(pid)
 	})

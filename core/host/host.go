@@ -102,7 +102,7 @@ var defaultTiming = timing{
 	backoff: 20 * time.Millisecond, backoffMax: 30 * time.Second,
 	quick: time.Second, settled: 10 * time.Second,
 	breaker: 8, failedRetry: 30 * time.Second,
-	grace: 2 * time.Second, stop: 10 * time.Second, call: 30 * time.Second,
+	grace: 5 * time.Second, stop: 10 * time.Second, call: 30 * time.Second,
 }
 
 // Host runs the plugins of one core.

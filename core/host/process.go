@@ -26,13 +26,10 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/stagecoach-mta/stagecoach/sdk"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 	"github.com/stagecoach-mta/stagecoach/sdk/stream"
 )
-
-// maxFrame bounds one frame from a plugin: bodies go by reference, columns of a
-// very large mailbox do not.
-const maxFrame = 64 << 20
 
 // process is one run of a plugin, from exec to the removal of its sockets.
 // Nobody restarts it: who sees it end starts another.
@@ -112,8 +109,8 @@ func (p *process) handshake(ctx context.Context, h *Host, files []*os.File) erro
 	}
 	p.child = newChild(h.forker, p.readOutput)
 	config := &plugin.ClientConfig{
-		HandshakeConfig: handshake,
-		Plugins:         plugin.PluginSet{},
+		HandshakeConfig: sdk.Handshake,
+		Plugins:         sdk.PluginMap(),
 		RunnerFunc: func(_ hclog.Logger, theirs *exec.Cmd, _ string) (runner.Runner, error) {
 			p.child.cmd = h.command(p.spec, p.dir, theirs.Env, files)
 			return p.child, nil
@@ -140,7 +137,7 @@ func (p *process) handshake(ctx context.Context, h *Host, files []*os.File) erro
 		}),
 		grpc.WithTransportCredentials(credentials.NewTLS(config.TLSConfig)),
 		grpc.WithNoProxy(), grpc.WithIdleTimeout(0),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxFrame), grpc.MaxCallSendMsgSize(maxFrame)))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(stream.MaxMessage), grpc.MaxCallSendMsgSize(stream.MaxMessage)))
 	if err != nil {
 		return err
 	}

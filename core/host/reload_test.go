@@ -408,9 +408,6 @@ func TestDescribe(t *testing.T) {
 	h, _ := testHost(t)
 	count := filepath.Join(t.TempDir(), "count")
 	self, _ := os.Executable()
-	// The variable comes by the wrapper's own environment, as for a compiled
-	// plugin that needs none.
-	t.Setenv("TZ", "UTC")
 	s := filterSpec("", "count-describe="+count)
 	for range 2 {
 		resp, err := h.Describe(t.Context(), s)
