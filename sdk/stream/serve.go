@@ -142,6 +142,10 @@ func (v *server) answer(ctx context.Context, cancel context.CancelFunc, id uint6
 	delete(v.calls, id)
 	v.mu.Unlock()
 	switch {
+	case err != nil && v.ctx.Err() != nil:
+		// Ours is the session that ends, not the caller's patience: the break
+		// tells him that he may ask elsewhere.
+		return
 	case err != nil:
 		reply = &v1.Reply{Problem: fail.ToProblem(err)}
 	case reply == nil:
