@@ -65,6 +65,10 @@ func runTestPlugin(words []string) {
 		name, value, _ := strings.Cut(w, "=")
 		p.words[name] = value
 	}
+	if name, ok := p.words["sdk"]; ok {
+		sdk.Serve(sdkPlugins()[name])
+		return
+	}
 	if p.has("exit") {
 		fmt.Fprintln(os.Stderr, "cannot go on")
 		os.Exit(3)

@@ -194,6 +194,7 @@ func accessSpec(behaviour string) Spec {
 
 func TestListenersOutliveCrashAndReload(t *testing.T) {
 	h, _ := testHost(t)
+	h.timing.backoff = 400 * time.Millisecond // a gap to come in
 	s := accessSpec("")
 	if _, err := provision(h, s); err != nil {
 		t.Fatal(err)
@@ -201,7 +202,6 @@ func TestListenersOutliveCrashAndReload(t *testing.T) {
 	i := h.Instance("access.test.imap")
 	addr := i.Info().Listeners[0]
 	first, _, pid := dial(t, addr)
-	h.timing.backoff = 500 * time.Millisecond // a gap to connect in
 	fmt.Fprintln(first, "crash")
 	eventually(t, "the crash is seen", func() bool { return i.Info().State == Restarting })
 	_, _, second := dial(t, addr)
@@ -259,6 +259,7 @@ func TestAddressInUse(t *testing.T) {
 
 func TestDirectCallsThroughRestartOfTheStorage(t *testing.T) {
 	h, _ := testHost(t)
+	h.timing.backoff = 400 * time.Millisecond // a gap to come in
 	storage := filterSpec("storage.test.mail", "kind=storage")
 	storage.Kind = v1.Kind_KIND_STORAGE
 	access := accessSpec("")
@@ -284,7 +285,6 @@ func TestDirectCallsThroughRestartOfTheStorage(t *testing.T) {
 	}
 
 	// A client that comes in the gap waits in the socket's backlog.
-	h.timing.backoff = 300 * time.Millisecond
 	ask(t, si, "crash")
 	got := direct(ai)
 	if after := mustAsk(t, si, "pid"); got != after || after == before {
