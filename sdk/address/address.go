@@ -57,16 +57,16 @@ func Parse(s string, smtputf8 bool) (Address, error) {
 		return Address{}, ErrTooLong
 	}
 	a, n, err := mailbox(s, smtputf8)
-	if err == nil && n < len(s) {
+	switch {
+	case err != nil:
+	case n < len(s):
 		err = syntax("%q after the address", s[n:])
-	}
-	if err == nil && a.Domain == "" {
+	case a.Domain == "":
 		err = syntax("no domain")
+	default:
+		return a, nil
 	}
-	if err != nil {
-		return Address{}, err
-	}
-	return a, nil
+	return Address{}, err
 }
 
 // ParsePath reads the path that s begins with, angle brackets included, and
@@ -184,7 +184,7 @@ func mailbox(s string, smtputf8 bool) (Address, int, error) {
 	}
 	a.Domain = s[n:end]
 	if a.Domain[0] != '[' {
-		a.Domain = lowerASCII(a.Domain)
+		a.Domain = strings.Map(lowerASCII, a.Domain)
 	}
 	return a, end, nil
 }
@@ -215,12 +215,11 @@ func dotString(s string, smtputf8 bool) (i int, err error) {
 func quotedString(s string, smtputf8 bool) (string, int, error) {
 	var b []byte
 	start := 1 // of the octets not yet in b
-	for i := 1; i < len(s); {
+	for i := 1; i < len(s); i++ {
 		switch c := s[i]; {
+		case c == '"' && start == 1: // no backslash: no copy
+			return s[1:i], i + 1, nil
 		case c == '"':
-			if start == 1 { // no backslash: no copy
-				return s[1:i], i + 1, nil
-			}
 			return string(append(b, s[start:i]...)), i + 1, nil
 		case c == '\\':
 			b = append(b, s[start:i]...)
@@ -229,7 +228,6 @@ func quotedString(s string, smtputf8 bool) (string, int, error) {
 				return "", 0, syntax("backslash before what may not follow it")
 			}
 			start = i
-			i++
 		case c < ' ' || c == 0x7f:
 			return "", 0, syntax("control character in the local-part")
 		case c >= utf8.RuneSelf:
@@ -237,9 +235,7 @@ func quotedString(s string, smtputf8 bool) (string, int, error) {
 			if err != nil {
 				return "", 0, err
 			}
-			i += n
-		default:
-			i++
+			i += n - 1
 		}
 	}
 	return "", 0, syntax("no closing quote")
@@ -363,13 +359,11 @@ func isASCII(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) < 0
 }
 
-func lowerASCII(s string) string {
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			r += 'a' - 'A'
-		}
-		return r
-	}, s)
+func lowerASCII(r rune) rune {
+	if 'A' <= r && r <= 'Z' {
+		r += 'a' - 'A'
+	}
+	return r
 }
 
 func isDotString(s string) bool {

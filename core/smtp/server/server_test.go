@@ -1,13 +1,16 @@
 package server
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -252,3 +255,47 @@ func TestServeLabelsAndMoreListeners(t *testing.T) {
 type backendFunc func(context.Context, *Conn) (Session, error)
 
 func (f backendFunc) NewSession(ctx context.Context, c *Conn) (Session, error) { return f(ctx, c) }
+
+// Buffers go from connection to connection: none may carry another's octets.
+func TestManyClientsKeepTheirMessagesApart(t *testing.T) {
+	cfg := testConfig()
+	cfg.MaxConnectionsPerIP = 0
+	s := serve(t, cfg)
+	const clients, messages = 30, 20
+	body := func(client, n int) string {
+		return strings.Repeat(fmt.Sprintf("client %d message %d\r\n", client, n), 1+client*n*5)
+	}
+	var wg sync.WaitGroup
+	for client := range clients {
+		wg.Go(func() {
+			nc, err := net.Dial("tcp", s.addr)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer nc.Close()
+			r := bufio.NewReader(nc)
+			err = talk(nc, r, []byte("EHLO x\r\n"+envelope+"DATA\r\n"), 5)
+			for n := range messages {
+				if err == nil {
+					err = talk(nc, r, []byte(body(client, n)+".\r\n"+envelope+"DATA\r\n"), 4)
+				}
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	got := map[string]int{}
+	for _, e := range s.all("DONE") {
+		got[e]++
+	}
+	for client := range clients {
+		for n := range messages {
+			if e := fmt.Sprintf("DONE %q", body(client, n)); got[e] == 0 {
+				t.Fatalf("message %d of client %d did not arrive whole", n, client)
+			}
+		}
+	}
+}

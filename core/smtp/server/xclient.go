@@ -45,8 +45,9 @@ func (c *Conn) xclientCommand(arg string) {
 	c.xclient, c.authUser = x.XClient, x.login
 	c.hello = Hello{}
 	c.setAddrs(tcpAddr(x.remote, c.remote), tcpAddr(x.local, c.local))
-	c.session.Close()
+	before := c.session
 	c.session = nil
+	before.Close()
 	c.srv.dismiss(c)
 	if !c.srv.admit(c) {
 		c.write(c.tooManyOfYou())
