@@ -151,28 +151,6 @@ func (c *child) usage(how string) (cpu, rss int) {
 	return cpu, rss
 }
 
-// talk sends s and waits for a number of reply lines that are not continued.
-func talk(c net.Conn, r *bufio.Reader, s []byte, replies int) error {
-	if len(s) > 0 {
-		if _, err := c.Write(s); err != nil {
-			return err
-		}
-	}
-	for replies > 0 {
-		l, err := r.ReadSlice('\n')
-		if err != nil {
-			return err
-		}
-		if l[0] != '2' && l[0] != '3' {
-			return fmt.Errorf("server said %q", l)
-		}
-		if l[3] == ' ' {
-			replies--
-		}
-	}
-	return nil
-}
-
 func message(size int) []byte {
 	line := []byte("The quick brown fox jumps over the lazy dog, and the lazy dog lets it happen.\r\n")
 	return append(bytes.Repeat(line, size/len(line)), ".\r\n"...)

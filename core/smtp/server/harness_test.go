@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ecdsa"
@@ -364,6 +365,28 @@ func (s *testServer) wantEvents(t testing.TB, want ...string) {
 	if got := s.take(); !slices.Equal(got, want) {
 		t.Fatalf("backend was asked\n%q\nwant\n%q", got, want)
 	}
+}
+
+// talk sends s and waits for a number of reply lines that are not continued.
+func talk(c net.Conn, r *bufio.Reader, s []byte, replies int) error {
+	if len(s) > 0 {
+		if _, err := c.Write(s); err != nil {
+			return err
+		}
+	}
+	for replies > 0 {
+		l, err := r.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		if l[0] != '2' && l[0] != '3' {
+			return fmt.Errorf("server said %q", l)
+		}
+		if l[3] == ' ' {
+			replies--
+		}
+	}
+	return nil
 }
 
 // testTLS makes a certificate for mx.ryan.example and the client's trust in it.
