@@ -296,28 +296,50 @@ func (s *Store) collector() {
 
 // collect is one round of the collector; it returns how many blobs it removed.
 func (s *Store) collect() int {
-	var ids []uint64
-	err := scan(s.db, []byte{tabGarbage}, func(k, _ []byte) error {
-		ids = append(ids, be.Uint64(k[1:]))
-		return nil
-	})
-	n := 0
-	for _, id := range ids {
-		if err != nil {
-			break
-		}
-		var removed bool
-		if removed, err = s.collectOne(id); removed {
-			n++
-		}
-	}
+	n, err := s.tryCollect()
 	if err != nil {
 		s.opts.Log.Error("storage local: removing bodies that nobody refers to", "error", err)
 	}
 	return n
 }
 
-func (s *Store) collectOne(id uint64) (bool, error) {
+func (s *Store) tryCollect() (int, error) {
+	var ids []uint64
+	err := scan(s.db, []byte{tabGarbage}, func(k, _ []byte) error {
+		ids = append(ids, be.Uint64(k[1:]))
+		return nil
+	})
+	if err != nil || len(ids) == 0 {
+		return 0, err
+	}
+	// What took the last reference must be durable before a file goes.
+	if err := s.db.LogData(nil, pebble.Sync); err != nil {
+		return 0, err
+	}
+	b := s.db.NewBatch()
+	defer b.Close()
+	n := 0
+	dirs := map[string]bool{}
+	for _, id := range ids {
+		removed, err := s.collectOne(b, dirs, id)
+		if err != nil {
+			return 0, err
+		}
+		if removed {
+			n++
+		}
+	}
+	// The files must be gone for good before their records go: a file without a
+	// record would stay for ever.
+	for dir := range dirs {
+		if err := s.syncDir(dir); err != nil {
+			s.fatal("fsync of a directory", err)
+		}
+	}
+	return n, b.Commit(pebble.NoSync)
+}
+
+func (s *Store) collectOne(b *pebble.Batch, dirs map[string]bool, id uint64) (bool, error) {
 	s.blobs.mu.Lock()
 	pinned := s.blobs.pinned[id] > 0
 	s.blobs.mu.Unlock()
@@ -332,25 +354,20 @@ func (s *Store) collectOne(id uint64) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	b := s.db.NewBatch()
-	defer b.Close()
 	b.Delete(key8(tabGarbage, id), nil)
 	if used {
-		return false, b.Commit(pebble.NoSync)
+		return false, nil
 	}
 	v, err := get(s.db, key8(tabBlob, id))
 	if err != nil {
 		return false, err
 	}
 	if len(v) > 0 && v[0] == blobFile {
-		// The expunge itself must be durable before its file goes.
-		if err := s.db.LogData(nil, pebble.Sync); err != nil {
-			return false, err
-		}
 		if err := s.fs.Remove(s.blobPath(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return false, err
 		}
+		dirs[s.blobDir(id)] = true
 	}
 	b.Delete(key8(tabBlob, id), nil)
-	return true, b.Commit(pebble.NoSync)
+	return true, nil
 }
