@@ -2,13 +2,20 @@ package config
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty/function"
 
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
-
-// sources are the files' bytes by name, for the diagnostics' source lines.
-type sources map[string][]byte
 
 // Plugin names a plugin whose schema is wanted: an external Binary, or (Binary
 // nil) the bundled one of that kind and name.
@@ -37,4 +44,147 @@ type Options struct {
 	// FS and Getenv stand in for the operating system's in tests.
 	FS     FS
 	Getenv func(name string) (string, bool)
+}
+
+type osFS struct{}
+
+func (osFS) ReadFile(path string) ([]byte, error)       { return os.ReadFile(path) }
+func (osFS) ReadDir(path string) ([]fs.DirEntry, error) { return os.ReadDir(path) }
+func (osFS) Stat(path string) (fs.FileInfo, error)      { return os.Stat(path) }
+
+// loader is one Load under way.
+type loader struct {
+	complaints
+	ctx     context.Context
+	opts    Options
+	cfg     *Config
+	symbols map[string]*symbol // by reference: "filter.greylist.calm", "tls.default"
+	order   []*symbol
+	bodies  []*hclsyntax.Body
+	// describes caches what plugins say, by kind and name; nil for those that failed.
+	describes map[string]*v1.DescribeResponse
+	functions map[string]function.Function
+}
+
+// Load reads files, and folders with all their .hcl files, as one
+// configuration. With errors among the diagnostics the Config is what could be
+// made of the files: to look at, never to run.
+func Load(ctx context.Context, paths []string, opts Options) (*Config, Diagnostics) {
+	if opts.FS == nil {
+		opts.FS = osFS{}
+	}
+	if opts.Getenv == nil {
+		opts.Getenv = os.LookupEnv
+	}
+	l := &loader{
+		complaints: complaints{src: sources{}},
+		ctx:        ctx, opts: opts, cfg: &Config{},
+		symbols:   map[string]*symbol{},
+		describes: map[string]*v1.DescribeResponse{},
+		functions: functions(),
+	}
+	l.functions["env"] = envFunc(opts.Getenv)
+	l.cfg.sources = l.src
+	l.read(paths)
+	broken := l.list.HasErrors()
+	l.declare()
+	l.decode()
+	if !broken {
+		// What a half-read file lacks is not missing.
+		l.check()
+	}
+	return l.cfg, l.sorted()
+}
+
+// read parses all files.
+func (l *loader) read(paths []string) {
+	files := []string{}
+	for _, p := range paths {
+		info, err := l.opts.FS.Stat(p)
+		if err != nil {
+			l.err(hcl.Range{}, fmt.Sprintf("Cannot read %s: %s", p, reason(err)), "Name a file or a folder of .hcl files with -c.")
+			continue
+		}
+		if !info.IsDir() {
+			files = append(files, p)
+			continue
+		}
+		entries, err := l.opts.FS.ReadDir(p)
+		if err != nil {
+			l.err(hcl.Range{}, fmt.Sprintf("Cannot read %s: %s", p, reason(err)), "")
+			continue
+		}
+		before := len(files)
+		for _, e := range entries {
+			if name := e.Name(); !e.IsDir() && strings.HasSuffix(name, ".hcl") && !strings.HasPrefix(name, ".") {
+				files = append(files, filepath.Join(p, name))
+			}
+		}
+		if len(files) == before {
+			l.err(hcl.Range{}, fmt.Sprintf("The folder %s holds no .hcl file", p), "")
+		}
+	}
+	slices.Sort(files)
+	l.cfg.Files = slices.Compact(files)
+	for _, name := range l.cfg.Files {
+		src, err := l.opts.FS.ReadFile(name)
+		if err != nil {
+			l.err(hcl.Range{}, fmt.Sprintf("Cannot read %s: %s", name, reason(err)), "")
+			continue
+		}
+		l.src[name] = src
+		if b := l.parse(name, src); b != nil {
+			l.bodies = append(l.bodies, b)
+		}
+	}
+}
+
+// reason is err without the path that the text names anyway.
+func reason(err error) string {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err.Error()
+	}
+	return err.Error()
+}
+
+// path makes a path of the configuration absolute: relative ones begin where
+// the file lies that they stand in.
+func (l *loader) path(p string, in hcl.Range) string {
+	if p == "" || filepath.IsAbs(p) {
+		return p
+	}
+	p = filepath.Join(filepath.Dir(in.Filename), p)
+	if abs, err := filepath.Abs(p); err == nil {
+		return abs
+	}
+	return p
+}
+
+// mustExist complains about a file that is not there.
+func (l *loader) mustExist(p, what string, r hcl.Range) {
+	info, err := l.opts.FS.Stat(p)
+	switch {
+	case err != nil:
+		l.err(r, fmt.Sprintf("The %s %s cannot be read: %s", what, p, reason(err)),
+			"A relative path begins in the folder of this configuration file.")
+	case info.IsDir():
+		l.err(r, fmt.Sprintf("The %s %s is a folder", what, p), "Name the file.")
+	}
+}
+
+// scope is where the expressions of one file are evaluated: functions and references.
+func (l *loader) scope(filename string) *hcl.EvalContext {
+	fns := make(map[string]function.Function, len(l.functions)+1)
+	for name, f := range l.functions {
+		fns[name] = f
+	}
+	fns["file"] = fileFunc(func(p string) ([]byte, error) {
+		b, err := l.opts.FS.ReadFile(l.path(p, hcl.Range{Filename: filename}))
+		if err != nil {
+			return nil, errors.New(reason(err))
+		}
+		return b, nil
+	})
+	return &hcl.EvalContext{Functions: fns, Variables: l.references()}
 }

@@ -1,0 +1,149 @@
+package config
+
+import (
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/zclconf/go-cty/cty"
+
+	"github.com/stagecoach-mta/stagecoach/sdk/address"
+	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
+)
+
+// variables are what an expression may read, with their types. tags has none:
+// filters decide at run time what they set.
+var variables = map[string]cty.Type{
+	"sender":    mailboxType,
+	"recipient": mailboxType,
+	"client": cty.Object(map[string]cty.Type{
+		"ip": cty.String, "hello": cty.String, "rdns": cty.String, "user": cty.String,
+		"authenticated": cty.Bool, "tls": cty.Bool, "listener": cty.String, "protocol": cty.String,
+	}),
+	"message": cty.Object(map[string]cty.Type{
+		"size": cty.Number, "subject": cty.String, "from": cty.String, "id": cty.String,
+		"headers": cty.Map(cty.List(cty.String)),
+	}),
+	"tags": cty.DynamicPseudoType,
+}
+
+var mailboxType = cty.Object(map[string]cty.Type{
+	"address": cty.String, "local": cty.String, "domain": cty.String,
+	"detail": cty.String, "account": cty.String, "null": cty.Bool,
+})
+
+// mailbox is sender or recipient. What is no address keeps its text.
+func mailbox(text, account, detail string) cty.Value {
+	a, err := address.Parse(text, true)
+	whole := a.String()
+	if err != nil {
+		a, whole = address.Address{}, text
+		a.Local, a.Domain, _ = strings.Cut(text, "@")
+	}
+	if detail == "" {
+		detail = a.Detail("+")
+	}
+	return cty.ObjectVal(map[string]cty.Value{
+		"address": cty.StringVal(whole), "local": cty.StringVal(a.Local), "domain": cty.StringVal(a.Domain),
+		"detail": cty.StringVal(detail), "account": cty.StringVal(account), "null": cty.BoolVal(text == ""),
+	})
+}
+
+func client(c *v1.Client) cty.Value {
+	return cty.ObjectVal(map[string]cty.Value{
+		"ip": cty.StringVal(c.GetIp()), "hello": cty.StringVal(c.GetHello()), "rdns": cty.StringVal(c.GetRdns()),
+		"user": cty.StringVal(c.GetUser()), "authenticated": cty.BoolVal(c.GetUser() != ""), "tls": cty.BoolVal(c.GetTls()),
+		"listener": cty.StringVal(c.GetListener()), "protocol": cty.StringVal(c.GetProtocol()),
+	})
+}
+
+func (e *Expr) message(m *Message) cty.Value {
+	headers := map[string]cty.Value{}
+	if e.Uses("message.headers") {
+		for name, values := range m.Headers {
+			headers[strings.ToLower(name)] = stringList(values)
+		}
+	}
+	// A field that the message lacks is an empty list, not an error.
+	for _, t := range e.uses {
+		if steps := stepNames(t); len(steps) > 2 && steps[0] == "message" && steps[1] == "headers" {
+			if _, there := headers[steps[2]]; !there {
+				headers[steps[2]] = cty.ListValEmpty(cty.String)
+			}
+		}
+	}
+	all := cty.MapValEmpty(cty.List(cty.String))
+	if len(headers) > 0 {
+		all = cty.MapVal(headers)
+	}
+	return cty.ObjectVal(map[string]cty.Value{
+		"size": cty.NumberIntVal(m.Size), "subject": cty.StringVal(m.Subject), "from": cty.StringVal(m.From),
+		"id": cty.StringVal(m.MessageID), "headers": all,
+	})
+}
+
+// tags holds what filters set, and null for every other tag that the expression names.
+func (e *Expr) tags(set map[string]*v1.Tag) cty.Value {
+	out := map[string]cty.Value{}
+	for name, t := range set {
+		out[name] = tag(t)
+	}
+	for _, t := range e.uses {
+		if steps := stepNames(t); len(steps) > 1 && steps[0] == "tags" {
+			if _, there := out[steps[1]]; !there {
+				out[steps[1]] = cty.NullVal(cty.DynamicPseudoType)
+			}
+		}
+	}
+	return cty.ObjectVal(out)
+}
+
+func tag(t *v1.Tag) cty.Value {
+	switch v := t.GetValue().(type) {
+	case *v1.Tag_Text:
+		return cty.StringVal(v.Text)
+	case *v1.Tag_Number:
+		if v.Number != v.Number { // NaN has no place in cty
+			return cty.NullVal(cty.Number)
+		}
+		return cty.NumberFloatVal(v.Number)
+	case *v1.Tag_Flag:
+		return cty.BoolVal(v.Flag)
+	case *v1.Tag_List:
+		return stringList(v.List.GetValues())
+	}
+	return cty.NullVal(cty.DynamicPseudoType)
+}
+
+func stringList(values []string) cty.Value {
+	if len(values) == 0 {
+		return cty.ListValEmpty(cty.String)
+	}
+	out := make([]cty.Value, len(values))
+	for i, v := range values {
+		out[i] = cty.StringVal(v)
+	}
+	return cty.ListVal(out)
+}
+
+// stepNames are the names of a traversal, message.headers["x"] as
+// message, headers, x; it ends at the first step that is no name.
+func stepNames(t hcl.Traversal) []string {
+	var out []string
+	for _, s := range t {
+		switch s := s.(type) {
+		case hcl.TraverseRoot:
+			out = append(out, s.Name)
+		case hcl.TraverseAttr:
+			out = append(out, s.Name)
+		case hcl.TraverseIndex:
+			if s.Key.Type() != cty.String || s.Key.IsNull() || !s.Key.IsKnown() {
+				return out
+			}
+			key, _ := s.Key.Unmark()
+			out = append(out, key.AsString())
+		default:
+			return out
+		}
+	}
+	return out
+}

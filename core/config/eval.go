@@ -1,0 +1,247 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
+
+	"github.com/stagecoach-mta/stagecoach/sdk/address"
+)
+
+// constant evaluates an attribute whose value is the same for every mail. ok is
+// false after a complaint.
+func (l *loader) constant(x hclsyntax.Expression) (v cty.Value, ok bool) {
+	if !l.checkNames(x, false) {
+		return cty.NilVal, false
+	}
+	v, diags := x.Value(l.scope(x.Range().Filename))
+	return v, l.evalErrors(diags, x)
+}
+
+// compile type-checks an expression over the mail, with unknown values, and
+// keeps it for run time. want is cty.Bool, or cty.String for a string or, with
+// list, a list of strings too. nil after a complaint.
+func (l *loader) compile(x hclsyntax.Expression, what string, want cty.Type, list bool) *Expr {
+	if !l.checkNames(x, true) {
+		return nil
+	}
+	useOwnOperators(x)
+	l.compared(x)
+	scope := l.scope(x.Range().Filename)
+	e := &Expr{syntax: x, scope: scope, uses: x.Variables(), source: l.text(x.Range())}
+	v, diags := x.Value(e.unknown())
+	if !l.evalErrors(diags, x) {
+		return nil
+	}
+	t := v.Type()
+	if t == cty.DynamicPseudoType {
+		return e
+	}
+	isText := t == cty.String || t == cty.Number
+	if list && (t.IsListType() || t.IsTupleType() || t.IsSetType()) {
+		_, err := convert.Convert(v, cty.List(cty.String))
+		isText = err == nil
+	}
+	switch {
+	case want == cty.Bool && t != cty.Bool:
+		l.err(x.Range(), fmt.Sprintf("%s must be true or false, and this is %s", what, typeName(t)),
+			"Compare something: recipient.domain == \"ryan.example\", or ask: has(directory.file.people, recipient).")
+		return nil
+	case want == cty.String && !isText:
+		remedy := "Write it in quotes; \"${recipient.local}\" puts a value into a string."
+		if t.Equals(mailboxType) {
+			remedy = fmt.Sprintf("Write %s.address.", e.source)
+		}
+		l.err(x.Range(), fmt.Sprintf("%s must be a string, and this is %s", what, typeName(t)), remedy)
+		return nil
+	}
+	return e
+}
+
+// unknown is the scope of the check at load time.
+func (e *Expr) unknown() *hcl.EvalContext {
+	ctx := e.scope.NewChild()
+	ctx.Variables = map[string]cty.Value{}
+	for name, t := range variables {
+		ctx.Variables[name] = unknownOf(t)
+	}
+	ctx.Functions = map[string]functionType{"has": hasFunc(nil)}
+	return ctx
+}
+
+// unknownOf keeps an object's attributes, so that the check knows their types.
+func unknownOf(t cty.Type) cty.Value {
+	if !t.IsObjectType() {
+		if t == cty.DynamicPseudoType {
+			return cty.DynamicVal
+		}
+		return cty.UnknownVal(t).RefineNotNull()
+	}
+	m := map[string]cty.Value{}
+	for name, at := range t.AttributeTypes() {
+		m[name] = unknownOf(at)
+	}
+	return cty.ObjectVal(m)
+}
+
+// text is the source of a range.
+func (l *loader) text(r hcl.Range) string { return string(r.SliceBytes(l.src[r.Filename])) }
+
+// checkNames complains about variables, attributes and references that do not
+// exist. mail says whether the expression sees one.
+func (l *loader) checkNames(x hclsyntax.Expression, mail bool) bool {
+	ok := true
+	for _, t := range x.Variables() {
+		root, r := t.RootName(), t.SourceRange()
+		if referable[root] > 0 {
+			ok = l.resolve(t) != nil && ok
+			continue
+		}
+		typ, known := variables[root]
+		switch {
+		case !known:
+			ok = false
+			names := slices.Collect(maps.Keys(referable))
+			if mail {
+				names = append(names, slices.Collect(maps.Keys(variables))...)
+			}
+			remedy := didYouMean(root, names)
+			switch {
+			case remedy != "":
+			case len(t) == 1 && !mail:
+				remedy = fmt.Sprintf("A string stands in quotes: %q.", root)
+			case mail:
+				remedy = "Known are: " + strings.Join(slices.Sorted(maps.Keys(variables)), ", ") + "; a string stands in quotes."
+			}
+			l.err(t[0].SourceRange(), fmt.Sprintf("There is no variable %q", root), remedy)
+		case !mail:
+			ok = false
+			l.err(r, fmt.Sprintf("%s is not known here: no mail is there yet", root),
+				"It can stand in a route's when, redirect, copy and hold.")
+		case typ != cty.DynamicPseudoType:
+			ok = l.checkAttributes(t, typ) && ok
+		}
+	}
+	return ok
+}
+
+// checkAttributes follows a traversal as far as the types are objects.
+func (l *loader) checkAttributes(t hcl.Traversal, typ cty.Type) bool {
+	steps := stepNames(t)
+	for i := 1; i < len(steps); i++ {
+		path := strings.Join(steps[:i], ".")
+		if !typ.IsObjectType() {
+			if path == "message.headers" && steps[i] != strings.ToLower(steps[i]) {
+				l.err(t[i].SourceRange(), "Header field names are in lower case here",
+					fmt.Sprintf("Write message.headers[%q].", strings.ToLower(steps[i])))
+				return false
+			}
+			return true
+		}
+		if !typ.HasAttribute(steps[i]) {
+			names := slices.Collect(maps.Keys(typ.AttributeTypes()))
+			l.err(t[i].SourceRange(), fmt.Sprintf("%s has no attribute %q", path, steps[i]), orKnown(steps[i], names, "It has: "))
+			return false
+		}
+		typ = typ.AttributeType(steps[i])
+	}
+	return true
+}
+
+// compared complains about sender == "tom@hanks.example", which never holds.
+func (l *loader) compared(x hclsyntax.Expression) {
+	hclsyntax.VisitAll(x, func(n hclsyntax.Node) hcl.Diagnostics {
+		op, ok := n.(*hclsyntax.BinaryOpExpr)
+		if !ok || op.Op != hclsyntax.OpEqual && op.Op != hclsyntax.OpNotEqual {
+			return nil
+		}
+		for _, side := range []hclsyntax.Expression{op.LHS, op.RHS} {
+			t, ok := side.(*hclsyntax.ScopeTraversalExpr)
+			if ok && len(t.Traversal) == 1 && variables[t.Traversal.RootName()].IsObjectType() {
+				name := t.Traversal.RootName()
+				remedy := fmt.Sprintf("Compare one of its attributes: %s.", strings.Join(slices.Sorted(maps.Keys(variables[name].AttributeTypes())), ", "))
+				if variables[name].Equals(mailboxType) {
+					remedy = fmt.Sprintf("Write %s.address or %s.domain.", name, name)
+				}
+				l.err(side.Range(), fmt.Sprintf("%s is an object and never equals anything", name), remedy)
+			}
+		}
+		return nil
+	})
+}
+
+// evalErrors says HCL's complaints in our words.
+func (l *loader) evalErrors(diags hcl.Diagnostics, x hclsyntax.Expression) bool {
+	for _, d := range diags {
+		r := x.Range()
+		if d.Subject != nil {
+			r = *d.Subject
+		}
+		text, remedy := explainEval(d)
+		if d.Summary == "Call to unknown function" {
+			if call, ok := d.Expression.(*hclsyntax.FunctionCallExpr); ok {
+				names := append(slices.Collect(maps.Keys(l.functions)), "file", "has")
+				text, remedy = fmt.Sprintf("There is no function %q", call.Name), orKnown(call.Name, names, "Functions are: ")
+			}
+		}
+		if remedy == "" {
+			remedy = bareMailbox(d.Expression)
+		}
+		l.err(r, text, remedy)
+	}
+	return !diags.HasErrors()
+}
+
+var functionArgument = regexp.MustCompile(`(?s)^Invalid value for "(\w+)" parameter: (.*?)\.?$`)
+
+// explainEval is one of HCL's complaints, shorter.
+func explainEval(d *hcl.Diagnostic) (text, remedy string) {
+	text = strings.TrimSuffix(d.Detail, ".")
+	extra, inCall := hcl.DiagnosticExtra[hclsyntax.FunctionCallDiagExtra](d)
+	if !inCall {
+		return text, ""
+	}
+	name := extra.CalledFunctionName()
+	if m := functionArgument.FindStringSubmatch(d.Detail); m != nil {
+		return fmt.Sprintf("The %s given to %s() is wrong: %s", m[1], name, m[2]), ""
+	}
+	if err := extra.FunctionCallError(); err != nil {
+		return fmt.Sprintf("%s(): %s", name, err), ""
+	}
+	return text, ""
+}
+
+// bareMailbox is the remedy for lower(recipient) and its like.
+func bareMailbox(x hcl.Expression) string {
+	if t, ok := x.(*hclsyntax.ScopeTraversalExpr); ok && len(t.Traversal) == 1 && variables[t.Traversal.RootName()].Equals(mailboxType) {
+		return fmt.Sprintf("Write %s.address.", t.Traversal.RootName())
+	}
+	return ""
+}
+
+// checkAddress complains about a redirect or copy to what is no address.
+func (l *loader) checkAddress(e *Expr) {
+	if e == nil || len(e.uses) > 0 {
+		return
+	}
+	list, err := e.Strings(&Env{})
+	if err != nil {
+		return // calls a function that needs the mail
+	}
+	for _, a := range list {
+		if _, err := address.Parse(a, true); err != nil {
+			l.err(e.Range(), fmt.Sprintf("%q is no mail address: %s", a, trimAddress(err)), "Write \"meg@ryan.example\".")
+		}
+	}
+}
+
+func trimAddress(err error) string {
+	return strings.TrimPrefix(err.Error(), address.ErrSyntax.Error()+": ")
+}
