@@ -6,11 +6,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/stagecoach-mta/stagecoach/core/config"
 	"github.com/stagecoach-mta/stagecoach/core/deliver"
 	"github.com/stagecoach-mta/stagecoach/core/directory"
 	"github.com/stagecoach-mta/stagecoach/core/dispatch"
+	"github.com/stagecoach-mta/stagecoach/core/dns"
 	"github.com/stagecoach-mta/stagecoach/core/filter"
 	"github.com/stagecoach-mta/stagecoach/core/host"
 	"github.com/stagecoach-mta/stagecoach/core/receive"
@@ -52,6 +56,11 @@ func (p *Pipeline) apply(ctx context.Context, cfg *config.Config) error {
 		undo()
 		return err
 	}
+	ways, err := wayOut(cfg, p.Log)
+	if err != nil {
+		undo()
+		return err
+	}
 	change, err := p.host.Provision(ctx, specs)
 	if err != nil {
 		undo()
@@ -59,7 +68,9 @@ func (p *Pipeline) apply(ctx context.Context, cfg *config.Config) error {
 	}
 	// From here on nothing fails but the duplicate of a bound socket.
 	change.Commit()
-	old := p.plan.Swap(p.newPlan(cfg))
+	// Jobs under way keep the plan they began with; the connections of a next
+	// hop that is no longer in it end by themselves when they are idle.
+	p.plan.Store(p.newPlan(cfg, ways))
 	certs = p.adopt(certs)
 	fronts := make(map[string]*front, len(cfg.Receives))
 	var drain []*served
@@ -84,11 +95,6 @@ func (p *Pipeline) apply(ctx context.Context, cfg *config.Config) error {
 	p.cfg, p.fronts, p.certs = cfg, fronts, certs
 	p.sockets.close(p.listening(cfg))
 	p.drainServers(drain)
-	if old != nil {
-		for _, t := range old.Transports {
-			_ = t.Close()
-		}
-	}
 	for _, l := range fresh {
 		p.Log.Info().Str("address", p.sockets.addr(l)).Bool("implicit_tls", l.ImplicitTLS).Msg("listening")
 	}
@@ -125,7 +131,7 @@ func (p *Pipeline) backend(ref string) *receive.Backend {
 	if f := p.fronts[ref]; f != nil {
 		return f.backend
 	}
-	return &receive.Backend{Spool: p.spool, Queue: p.queue, Clock: p.clock}
+	return &receive.Backend{Spool: p.spool, Queue: p.queue, Clock: time.Now}
 }
 
 // specs is what the host is to run.
@@ -216,7 +222,7 @@ func (p *Pipeline) policy(cfg *config.Config, r *config.Receive) *receive.Policy
 }
 
 // newPlan builds the delivery side of a generation.
-func (p *Pipeline) newPlan(cfg *config.Config) *dispatch.Plan {
+func (p *Pipeline) newPlan(cfg *config.Config, ways map[string]*deliver.NextHop) *dispatch.Plan {
 	plan := &dispatch.Plan{
 		Routes: route.NewTable(cfg.Routes), Directories: p.set(cfg.ByKind(v1.Kind_KIND_DIRECTORY)),
 		Transports: map[string]deliver.Transport{}, RouteFilters: map[string]filter.Chain{},
@@ -230,7 +236,7 @@ func (p *Pipeline) newPlan(cfg *config.Config) *dispatch.Plan {
 		}
 	}
 	for _, d := range cfg.Delivers {
-		plan.Transports[d.Ref] = p.transport(cfg, d, plan.Directories)
+		plan.Transports[d.Ref] = p.transport(d, ways, plan.Directories)
 		if len(d.Filters) > 0 {
 			plan.DeliverFilters[d.Ref] = p.chain(d.Filters)
 		}
@@ -238,7 +244,7 @@ func (p *Pipeline) newPlan(cfg *config.Config) *dispatch.Plan {
 	return plan
 }
 
-func (p *Pipeline) transport(cfg *config.Config, d *config.Deliver, dirs *directory.Set) deliver.Transport {
+func (p *Pipeline) transport(d *config.Deliver, ways map[string]*deliver.NextHop, dirs *directory.Set) deliver.Transport {
 	switch {
 	case d.Storage != nil:
 		return &deliver.Storage{
@@ -253,5 +259,36 @@ func (p *Pipeline) transport(cfg *config.Config, d *config.Deliver, dirs *direct
 	case d.Instance != nil:
 		return &deliver.Plugin{To: sdkdeliver.NewClient(p.host.Instance(d.Instance.Ref)), Timeout: d.Timeout}
 	}
-	return NextHop(cfg, d, p.Log)
+	return ways[d.Ref]
+}
+
+// wayOut builds the next hops: what can fail of them fails before the swap.
+func wayOut(cfg *config.Config, log zerolog.Logger) (map[string]*deliver.NextHop, error) {
+	ways := map[string]*deliver.NextHop{}
+	var shared dns.Resolver
+	for _, d := range cfg.Delivers {
+		if d.SMTP == nil {
+			continue
+		}
+		var (
+			r   dns.Resolver
+			err error
+		)
+		switch {
+		case d.SMTP.DNS != nil:
+			r, err = resolver(*d.SMTP.DNS)
+		case shared == nil:
+			shared, err = resolver(cfg.DNS)
+			r = shared
+		default:
+			r = shared
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", d.Ref, err)
+		}
+		if ways[d.Ref], err = nextHop(cfg, d, r, log); err != nil {
+			return nil, err
+		}
+	}
+	return ways, nil
 }
