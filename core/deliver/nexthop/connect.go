@@ -210,7 +210,14 @@ func (t *Transport) login(ctx context.Context, c *conn) error {
 			if err != nil {
 				return fmt.Errorf("AUTH: %w", err)
 			}
-			return c.Auth(ctx, &scramClient{conv: cl.NewConversation()})
+			conv := cl.NewConversation()
+			if err := c.Auth(ctx, &scramClient{conv}); err != nil {
+				return err
+			}
+			if !conv.Valid() {
+				return errors.New("AUTH: the server did not prove that it knows the password")
+			}
+			return nil
 		case !safe:
 			return fmt.Errorf("AUTH: the password is not sent without TLS; set tls = \"required\"")
 		case m == sasl.Plain:

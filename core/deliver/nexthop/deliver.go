@@ -184,6 +184,7 @@ type verdict struct {
 
 func (d *delivery) judge(c *conn, batch []int, res *client.Result, err error) verdict {
 	var v verdict
+	var hostFailure *Outcome
 	var ce *client.Error
 	errors.As(err, &ce)
 	for k, i := range batch {
@@ -201,12 +202,14 @@ func (d *delivery) judge(c *conn, batch []int, res *client.Result, err error) ve
 			d.set(c, i, o)
 		case r.Reply.Code == 0:
 			v.elsewhere = append(v.elsewhere, i)
-			d.noteOn(c, decided(451, smtp.EnhancedCode{4, 4, 2}, "The connection broke: "+reason(err)))
+			o := decided(451, smtp.EnhancedCode{4, 4, 2}, "The connection broke: "+reason(err))
+			hostFailure = &o
 		case r.Missing != "", r.Reply.Code == 421 && r.Phase != client.PhaseDone:
 			// What this server lacks another may have; 421 speaks of the
 			// server, not of the recipient.
 			v.elsewhere = append(v.elsewhere, i)
-			d.noteOn(c, fromReply(r))
+			o := fromReply(r)
+			hostFailure = &o
 		case r.Phase == client.PhaseRcpt && tooMany(r.Reply):
 			v.overflow = append(v.overflow, i)
 		default:
@@ -214,6 +217,10 @@ func (d *delivery) judge(c *conn, batch []int, res *client.Result, err error) ve
 		}
 	}
 	v.stale = c.reused && !c.Usable() && !res.EndOfData && len(v.elsewhere) == len(batch)
+	if hostFailure != nil && !v.stale {
+		c.describe(hostFailure)
+		d.note(*hostFailure)
+	}
 	return v
 }
 
@@ -237,11 +244,6 @@ func (d *delivery) set(c *conn, i int, o Outcome) {
 	c.describe(&o)
 	o.Recipient = d.m.Recipients[i].Addr
 	d.out[i] = o
-}
-
-func (d *delivery) noteOn(c *conn, o Outcome) {
-	c.describe(&o)
-	d.note(o)
 }
 
 func (c *conn) describe(o *Outcome) {
