@@ -48,6 +48,9 @@ type Server struct {
 	peerSrv  *stream.PeerServer
 	work     sync.WaitGroup
 	fault    error // why the instance stopped serving, for Health
+
+	closing  sync.Once
+	closeErr error
 }
 
 type stage int
@@ -90,6 +93,9 @@ func (s *Server) Configure(_ context.Context, req *v1.ConfigureRequest) (*v1.Con
 	defer s.mu.Unlock()
 	if s.stage != fresh {
 		return nil, status.Error(codes.FailedPrecondition, "this process has been configured; start another one")
+	}
+	if len(req.GetConfigJson()) == 0 && len(req.GetConfigMsgpack()) > 0 {
+		return nil, status.Error(codes.InvalidArgument, "config_json is missing: it always comes with config_msgpack")
 	}
 	config := s.p.newConfig()
 	if config != nil {
@@ -348,13 +354,14 @@ func (s *Server) Rebind(_ context.Context, req *v1.RebindRequest) (*v1.RebindRes
 }
 
 // Close ends the instance: calls under way are cancelled, then what the
-// constructor made is closed (io.Closer).
+// constructor made is closed (io.Closer). Every caller waits until that is done.
 func (s *Server) Close() error {
+	s.closing.Do(func() { s.closeErr = s.close() })
+	return s.closeErr
+}
+
+func (s *Server) close() error {
 	s.mu.Lock()
-	if s.stage == closed {
-		s.mu.Unlock()
-		return nil
-	}
 	s.stage = closed
 	value, peers, in := s.value, s.peerSrv, s.in
 	s.mu.Unlock()

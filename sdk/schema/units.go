@@ -45,7 +45,7 @@ func ParseSize(s string) (Size, error) {
 			continue
 		}
 		n, err := strconv.ParseFloat(strings.TrimSpace(digits), 64)
-		if err != nil || n < 0 || n*float64(u.octets) >= math.MaxInt64 {
+		if err != nil || !(n >= 0) || n*float64(u.octets) >= math.MaxInt64 {
 			break
 		}
 		return Size(n * float64(u.octets)), nil
@@ -68,7 +68,7 @@ func ParseDuration(s string) (time.Duration, error) {
 			continue
 		}
 		n, err := strconv.ParseFloat(digits, 64)
-		if err != nil || n < 0 || n*float64(u.span)+float64(total) >= math.MaxInt64 {
+		if err != nil || !(n >= 0) || n*float64(u.span)+float64(total) >= math.MaxInt64 {
 			return 0, bad
 		}
 		total += time.Duration(n * float64(u.span))

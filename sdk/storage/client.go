@@ -174,9 +174,14 @@ func after(ranges []*v1.UIDRange, uid uint32) []*v1.UIDRange {
 func (a *remote) Watch(ctx context.Context, req *v1.WatchRequest, event func(*v1.ChangeEvent) error) error {
 	since := req.GetSinceModseq()
 	var failed error
+	// A watch has no deadline on the wire: that is how the storage knows that a
+	// drain must not wait for it.
+	endless, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
 	for {
-		before := since
-		err := a.c.Stream(ctx, request(&v1.StorageCall{
+		progress := false
+		err := a.c.Stream(endless, request(&v1.StorageCall{
 			Account: a.name, Op: &v1.StorageCall_Watch{Watch: &v1.WatchRequest{SinceModseq: since}},
 		}), func(r *v1.Reply) error {
 			ev := r.GetStorage().GetWatch()
@@ -186,7 +191,7 @@ func (a *remote) Watch(ctx context.Context, req *v1.WatchRequest, event func(*v1
 			if failed = event(ev); failed != nil {
 				return failed
 			}
-			since = max(since, ev.GetModseq())
+			progress, since = true, max(since, ev.GetModseq())
 			return nil
 		})
 		switch {
@@ -194,7 +199,7 @@ func (a *remote) Watch(ctx context.Context, req *v1.WatchRequest, event func(*v1
 			return failed
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case since == before || !interrupted(a.c, err):
+		case !progress || !interrupted(a.c, err):
 			return err
 		}
 	}

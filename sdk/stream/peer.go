@@ -136,8 +136,9 @@ func (p *PeerServer) Serve(lis net.Listener) error {
 }
 
 // Drain takes no new sessions, withdraws the credits of those there are, waits
-// until their calls have ended (or ctx has), and ends them. Watches, which never
-// end by themselves, are cancelled by the handlers' parent context or by Stop.
+// until their calls have ended (or ctx has), and ends them. Calls without a
+// deadline (watches) would not end by themselves: they are cancelled and answered
+// UNAVAILABLE, so that their callers go on at the next process.
 func (p *PeerServer) Drain(ctx context.Context) {
 	p.mu.Lock()
 	p.draining = true
@@ -225,8 +226,11 @@ func (v *server) drain(ctx context.Context) {
 			return
 		}
 		v.mu.Lock()
-		if len(v.calls) > 0 {
+		for _, r := range v.calls {
 			since = time.Now()
+			if r.endless {
+				r.cancel(errDraining)
+			}
 		}
 		v.mu.Unlock()
 	}

@@ -39,9 +39,19 @@ type server struct {
 	sending sync.Mutex // one Send at a time
 
 	mu       sync.Mutex
-	calls    map[uint64]context.CancelFunc
+	calls    map[uint64]running
 	handlers sync.WaitGroup
 }
+
+// running is a call that a handler has.
+type running struct {
+	cancel context.CancelCauseFunc
+	// endless calls (a Watch) have no deadline: a drain ends them.
+	endless bool
+}
+
+// errDraining ends endless calls: their caller is to ask the next process.
+var errDraining = fail.New(fail.Unavailable, "draining")
 
 func newServer(ctx context.Context, s FrameStream, max int, h Handler) *server {
 	if max <= 0 {
@@ -50,7 +60,7 @@ func newServer(ctx context.Context, s FrameStream, max int, h Handler) *server {
 	ctx, cancel := context.WithCancel(ctx)
 	return &server{
 		ctx: ctx, cancel: cancel, s: s, handler: h, max: max,
-		slots: make(chan struct{}, max), calls: map[uint64]context.CancelFunc{},
+		slots: make(chan struct{}, max), calls: map[uint64]running{},
 	}
 }
 
@@ -86,8 +96,8 @@ func (v *server) receive() error {
 			v.start(f.GetId(), b.Call)
 		case *v1.Frame_Cancel:
 			v.mu.Lock()
-			if cancel := v.calls[f.GetId()]; cancel != nil {
-				cancel()
+			if r, ok := v.calls[f.GetId()]; ok {
+				r.cancel(nil)
 			}
 			v.mu.Unlock()
 		}
@@ -108,16 +118,10 @@ func (v *server) start(id uint64, call *v1.Call) {
 		go v.refuse(id, fail.New(fail.Unavailable, "more calls than credits"))
 		return
 	}
-	var ctx context.Context
-	var cancel context.CancelFunc
-	if ms := call.GetDeadlineMs(); ms > 0 {
-		ctx, cancel = context.WithTimeout(v.ctx, time.Duration(ms)*time.Millisecond)
-	} else {
-		ctx, cancel = context.WithCancel(v.ctx)
-	}
-	v.calls[id] = cancel
+	ctx, cancel := context.WithCancelCause(v.ctx)
+	v.calls[id] = running{cancel, call.GetDeadlineMs() <= 0}
 	v.handlers.Add(1)
-	go v.answer(ctx, cancel, id, call)
+	go v.answer(ctx, id, call)
 }
 
 func (v *server) refuse(id uint64, err error) {
@@ -125,8 +129,13 @@ func (v *server) refuse(id uint64, err error) {
 }
 
 // answer runs one call.
-func (v *server) answer(ctx context.Context, cancel context.CancelFunc, id uint64, call *v1.Call) {
+func (v *server) answer(ctx context.Context, id uint64, call *v1.Call) {
 	defer v.handlers.Done()
+	if ms := call.GetDeadlineMs(); ms > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, time.Duration(ms)*time.Millisecond)
+		defer stop()
+	}
 	var reply *v1.Reply
 	var err error
 	select {
@@ -136,9 +145,12 @@ func (v *server) answer(ctx context.Context, cancel context.CancelFunc, id uint6
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	cancel()
+	if err != nil && context.Cause(ctx) == errDraining {
+		err = errDraining
+	}
 	// The id and its credit are free before the caller can know it.
 	v.mu.Lock()
+	v.calls[id].cancel(nil)
 	delete(v.calls, id)
 	v.mu.Unlock()
 	switch {
