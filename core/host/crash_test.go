@@ -49,6 +49,10 @@ func TestCrashFailsItsCallsAndOthersWait(t *testing.T) {
 	if info.Restarts != 1 || !strings.Contains(info.LastError, "exit status 7") {
 		t.Errorf("info %+v, want one restart with its reason", info)
 	}
+	entries, _ := os.ReadDir(i.place.dir)
+	if len(entries) != 1 {
+		t.Errorf("%v in the instance's directory, want the living process's alone", entries)
+	}
 	if !strings.Contains(log.String(), `"plugin":"filter.test.a"`) {
 		t.Error("the log does not name the plugin")
 	}

@@ -161,6 +161,21 @@ func mustAsk(t *testing.T, i *Instance, what string) string {
 	return note
 }
 
+// A bundled plugin is the host's own executable, told which one to be.
+func TestBundled(t *testing.T) {
+	h, _ := testHost(t)
+	s := filterSpec("filter.test.a", "")
+	s.Command = nil
+	if _, err := provision(h, s); err != nil {
+		t.Fatal(err)
+	}
+	mustAsk(t, h.Instance("filter.test.a"), "pid")
+	cmdline, err := os.ReadFile("/proc/" + strconv.Itoa(h.Instance("filter.test.a").Info().PID) + "/cmdline")
+	if err != nil || !strings.HasSuffix(string(cmdline), "\x00plugin\x00serve\x00test\x00") {
+		t.Errorf("command line %q, %v", cmdline, err)
+	}
+}
+
 func TestStartCallStop(t *testing.T) {
 	h, _ := testHost(t)
 	if _, err := provision(h, filterSpec("filter.test.a", "")); err != nil {

@@ -149,7 +149,15 @@ func TestExclusiveDataIsHandedOver(t *testing.T) {
 		}
 		pid = now
 	}
-	// Two reloads in a row, without waiting between them.
+	// Two reloads in a row while the first process is still busy: the third
+	// waits for both before it.
+	before := i.Info().Calls
+	slow := make(chan error, 1)
+	go func() {
+		_, err := ask(t, i, "sleep=700ms")
+		slow <- err
+	}()
+	eventually(t, "the slow call is under way", func() bool { return i.Info().InFlight > 0 && i.Info().Calls > before+5 })
 	for n := range 2 {
 		s.ConfigJSON = fmt.Appendf(nil, `{"n":%d}`, n)
 		if _, err := provision(h, s); err != nil {
@@ -158,6 +166,9 @@ func TestExclusiveDataIsHandedOver(t *testing.T) {
 	}
 	if got := mustAsk(t, i, "config"); got != `{"n":1}` {
 		t.Errorf("configuration %s in force", got)
+	}
+	if err := <-slow; err != nil {
+		t.Errorf("the slow call: %v", err)
 	}
 	cancel()
 	if err := <-failed; err != nil {
