@@ -46,11 +46,11 @@ route "inside" {
 }
 
 deliver "lmtp" "inside" {
-  smarthost = ["192.0.2.10:24"]
+  hosts = ["192.0.2.10:24"]
 }
 
 deliver "smtp" "lists" {
-  smarthost = ["192.0.2.11:25"]
+  hosts = ["192.0.2.11:25"]
   tls       = "opportunistic"
 }
 

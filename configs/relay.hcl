@@ -37,7 +37,7 @@ route "internet" {
 }
 
 deliver "smtp" "partner" {
-  smarthost = ["smtp.ryan.example:587"]
+  hosts    = ["smtp.ryan.example:587"]
   tls       = "verify"
   username  = "hanks"
   password  = env("PARTNER_PASSWORD")

@@ -58,7 +58,7 @@ func (a *App) parse(ctx context.Context, s source) (*config.Config, config.Diagn
 			dir = abs
 		}
 	}
-	return config.Load(paths, config.Options{Schemas: a.schemas, Bundled: a.bundledNames(), DataDir: dir})
+	return config.Load(ctx, paths, config.Options{Schemas: a.schemas, Bundled: a.bundledNames(), DataDir: dir})
 }
 
 // schemas describes bundled plugins in this process and external ones by

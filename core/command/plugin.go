@@ -183,8 +183,8 @@ func (s *running) Plugins(context.Context) ([]admin.Plugin, error) {
 func shown(i host.Info) admin.Plugin {
 	return admin.Plugin{
 		Instance: i.Instance, Kind: kindWord(i.Kind), Plugin: i.Plugin, Version: i.Version, State: string(i.State), PID: i.PID,
-		Restarts: int(i.Restarts), Since: i.Since, Calls: int64(i.Calls), Errors: int64(i.Errors), P50: i.P50, P99: i.P99, RSS: i.RSS,
-		LastError: i.LastError, Listening: i.Listening,
+		Restarts: i.Restarts, Since: i.Since, Calls: int64(i.Calls), Errors: int64(i.Errors), P50: i.P50, P99: i.P99, RSS: i.RSS,
+		LastError: i.LastError, Listening: i.Listeners,
 	}
 }
 

@@ -138,13 +138,14 @@ func (s *running) wait(ctx context.Context, signals <-chan os.Signal) error {
 
 // explain points a plugin's own complaint at the line it is about.
 func (s *running) explain(cfg *config.Config, err error) error {
-	var ce *host.ConfigError
-	if !errors.As(err, &ce) {
-		return err
-	}
 	var diags config.Diagnostics
-	for _, d := range ce.Diagnostics {
-		diags = append(diags, cfg.Locate(ce.Instance, d))
+	for _, ce := range host.ConfigErrors(err) {
+		for _, d := range ce.Diagnostics {
+			diags = append(diags, cfg.Locate(ce.Instance, d)...)
+		}
+	}
+	if len(diags) == 0 {
+		return err
 	}
 	var b bytes.Buffer
 	if werr := diags.WriteText(&b, false); werr != nil {

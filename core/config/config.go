@@ -26,6 +26,9 @@ type Config struct {
 	// directories lie below it.
 	DataDir string
 
+	// Welcome is printed when the server is up; "" for nothing.
+	Welcome string
+
 	Log   Log
 	DNS   DNS
 	Admin Admin
@@ -273,6 +276,9 @@ type NextHop struct {
 	DataTimeout    time.Duration // wait for the reply to the final dot; default 10m
 	// DNS overrides Config.DNS.
 	DNS *DNS
+	// AllowLoopback lets an MX lie on a loopback address, which otherwise is
+	// taken for a mistake or for ourselves. For tests and demonstrations.
+	AllowLoopback bool
 }
 
 // Test is a test block: one envelope and what must become of it.

@@ -5,11 +5,13 @@ package filter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/stagecoach-mta/stagecoach/core/message"
 	"github.com/stagecoach-mta/stagecoach/core/spool"
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	"github.com/stagecoach-mta/stagecoach/sdk/mail"
@@ -271,7 +273,14 @@ func (out *Outcome) fold(ed Editing, a answer) (stop bool, err error) {
 	r := a.reply
 	step.Note, step.Edits = r.GetNote(), len(r.GetEdits())
 	step.Verdict = r.GetVerdict().GetAction()
-	if err := out.edit(ed, a.member, r); err != nil {
+	switch err := out.edit(ed, a.member, r); {
+	case errors.Is(err, message.ErrEdit):
+		// The filter's fault, not the mail's: as if it had not answered.
+		step.Failed = err.Error()
+		v := onFailure(a.member)
+		step.Verdict = v.GetAction()
+		return out.judge(v, a.member.Name), nil
+	case err != nil:
 		return false, err
 	}
 	for idx, v := range r.GetPerRecipient() {

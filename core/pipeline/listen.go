@@ -131,7 +131,7 @@ func same(a, b server.Config) bool {
 		return false
 	}
 	a.TLS, b.TLS = nil, nil
-	a.Log, b.Log = b.Log, b.Log
+	b.Log = a.Log
 	return reflect.DeepEqual(a, b)
 }
 

@@ -18,7 +18,7 @@ type memoryBody struct{ b []byte }
 var _ Body = memoryBody{}
 
 // FromBytes makes a body of b, which must not change any more.
-func FromBytes(b []byte) Body { return memoryBody{b} }
+func FromBytes(b []byte) Body { return &memoryBody{b} }
 
 func (m memoryBody) Message() *mail.Message     { return mail.FromBytes(m.b) }
 func (m memoryBody) Size() int64                { return int64(len(m.b)) }
