@@ -25,6 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type box struct {
 	method  string
 	fetches atomic.Int32
+	stopped atomic.Int32 // fetches that were cancelled
 	watches atomic.Int32
 }
 
@@ -106,6 +107,7 @@ func (b *box) Fetch(_ context.Context, req *v1.FetchRequest, item func(*v1.Fetch
 		}
 		it.Uid = uid
 		if err := item(it); err != nil {
+			b.stopped.Add(1)
 			return err
 		}
 	}
@@ -217,9 +219,9 @@ func TestFetchGoesOnAfterASlowReader(t *testing.T) {
 		}
 		last = it.GetUid()
 		n++
-		// 8 MiB in all, and 4 MiB may wait: the reader stops once until the
-		// engine has had enough and the storage is asked again later.
-		for deadline := time.Now().Add(200 * time.Millisecond); n == 1 && time.Now().Before(deadline); {
+		// 8 MiB in all, and 4 MiB may wait: the reader stops until the engine
+		// has had enough of it.
+		for deadline := time.Now().Add(10 * time.Second); n == 1 && b.stopped.Load() == 0 && time.Now().Before(deadline); {
 			time.Sleep(time.Millisecond)
 		}
 		return nil

@@ -228,8 +228,8 @@ func (v *server) drain(ctx context.Context) {
 		v.mu.Lock()
 		for _, r := range v.calls {
 			since = time.Now()
-			if r.endless {
-				r.cancel(errDraining)
+			if r.drain != nil {
+				r.drain()
 			}
 		}
 		v.mu.Unlock()

@@ -45,9 +45,9 @@ type server struct {
 
 // running is a call that a handler has.
 type running struct {
-	cancel context.CancelCauseFunc
-	// endless calls (a Watch) have no deadline: a drain ends them.
-	endless bool
+	cancel context.CancelFunc
+	// drain ends a call without a deadline (a Watch); nil for others.
+	drain func()
 }
 
 // errDraining ends endless calls: their caller is to ask the next process.
@@ -97,7 +97,7 @@ func (v *server) receive() error {
 		case *v1.Frame_Cancel:
 			v.mu.Lock()
 			if r, ok := v.calls[f.GetId()]; ok {
-				r.cancel(nil)
+				r.cancel()
 			}
 			v.mu.Unlock()
 		}
@@ -118,8 +118,17 @@ func (v *server) start(id uint64, call *v1.Call) {
 		go v.refuse(id, fail.New(fail.Unavailable, "more calls than credits"))
 		return
 	}
-	ctx, cancel := context.WithCancelCause(v.ctx)
-	v.calls[id] = running{cancel, call.GetDeadlineMs() <= 0}
+	var ctx context.Context
+	var r running
+	if ms := call.GetDeadlineMs(); ms > 0 {
+		ctx, r.cancel = context.WithTimeout(v.ctx, time.Duration(ms)*time.Millisecond)
+	} else {
+		var cancel context.CancelCauseFunc
+		ctx, cancel = context.WithCancelCause(v.ctx)
+		r.cancel = func() { cancel(nil) }
+		r.drain = func() { cancel(errDraining) }
+	}
+	v.calls[id] = r
 	v.handlers.Add(1)
 	go v.answer(ctx, id, call)
 }
@@ -131,11 +140,6 @@ func (v *server) refuse(id uint64, err error) {
 // answer runs one call.
 func (v *server) answer(ctx context.Context, id uint64, call *v1.Call) {
 	defer v.handlers.Done()
-	if ms := call.GetDeadlineMs(); ms > 0 {
-		var stop context.CancelFunc
-		ctx, stop = context.WithTimeout(ctx, time.Duration(ms)*time.Millisecond)
-		defer stop()
-	}
 	var reply *v1.Reply
 	var err error
 	select {
@@ -150,7 +154,7 @@ func (v *server) answer(ctx context.Context, id uint64, call *v1.Call) {
 	}
 	// The id and its credit are free before the caller can know it.
 	v.mu.Lock()
-	v.calls[id].cancel(nil)
+	v.calls[id].cancel()
 	delete(v.calls, id)
 	v.mu.Unlock()
 	switch {
