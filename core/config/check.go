@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
 
+	"github.com/stagecoach-mta/stagecoach/sdk/address"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
@@ -221,10 +222,6 @@ func (l *loader) checkRoutes() {
 			always = c
 		}
 	}
-	if n := len(l.cfg.Routes); n > 0 && always == nil && !l.list.HasErrors() {
-		last := l.cfg.Routes[n-1]
-		l.warn(last.Range, "No route takes every mail: what no when fits is held", "Add a last route without when, such as one that rejects.")
-	}
 }
 
 // constantWhen evaluates a condition with as much as is known: nothing, or the
@@ -232,6 +229,9 @@ func (l *loader) checkRoutes() {
 func constantWhen(e *Expr, recipient *string) (known, taken bool) {
 	if e == nil {
 		return true, true
+	}
+	if e.broken {
+		return false, false
 	}
 	ctx := e.unknown()
 	if recipient != nil {
@@ -250,9 +250,13 @@ func constantWhen(e *Expr, recipient *string) (known, taken bool) {
 // checkRedirects follows redirects to fixed addresses: one that is certain to
 // come back to its own route would go round for ever.
 func (l *loader) checkRedirects() {
+	told := map[string]bool{}
 	for _, start := range l.cfg.Routes {
+		if told[start.Name] {
+			continue
+		}
 		for _, e := range start.Redirect {
-			to, ok := fixedAddress(e)
+			to, ok := l.fixedAddress(e)
 			if !ok {
 				continue
 			}
@@ -263,12 +267,15 @@ func (l *loader) checkRedirects() {
 					break
 				}
 				if next == start {
+					for _, name := range passed {
+						told[name] = true
+					}
 					l.err(e.Range(), fmt.Sprintf("This redirect never ends: mail to %s comes back to route %s", to,
 						strings.Join(append(passed, start.Name), " → ")), "Exclude the target in the route's when: recipient.address != "+quote(to))
 					break
 				}
 				passed = append(passed, next.Name)
-				if to, ok = fixedAddress(next.Redirect[0]); !ok {
+				if to, ok = l.fixedAddress(next.Redirect[0]); !ok {
 					break
 				}
 			}
@@ -276,12 +283,17 @@ func (l *loader) checkRedirects() {
 	}
 }
 
-func fixedAddress(e *Expr) (string, bool) {
-	if len(e.uses) > 0 {
+// fixedAddress is a redirect's one address, if it is the same for every mail,
+// and no secret that a complaint would tell.
+func (l *loader) fixedAddress(e *Expr) (string, bool) {
+	if len(e.uses) > 0 || slices.Contains(l.secrets, e.Range()) {
 		return "", false
 	}
 	list, err := e.Strings(&Env{})
 	if err != nil || len(list) != 1 {
+		return "", false
+	}
+	if _, err := address.Parse(list[0], true); err != nil {
 		return "", false
 	}
 	return list[0], true
@@ -358,6 +370,6 @@ func (l *loader) checkUnused() {
 		default:
 			continue
 		}
-		l.warn(header(s.block), fmt.Sprintf("Nobody uses %s", s.ref), remedy)
+		l.warn(header(s.block), "Nobody uses "+blockName(s.block), remedy)
 	}
 }

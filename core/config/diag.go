@@ -234,6 +234,21 @@ func (c *complaints) source(p *Place) string {
 	return line
 }
 
+// shown is a value for a text: in quotes, or hidden if it is a secret.
+func (c *complaints) shown(s string, at hcl.Range) string {
+	if slices.Contains(c.secrets, at) {
+		return "(hidden)"
+	}
+	return fmt.Sprintf("%q", s)
+}
+
+// complainedOn reports an error on r's first line.
+func (c *complaints) complainedOn(r hcl.Range) bool {
+	return slices.ContainsFunc(c.list, func(x Diagnostic) bool {
+		return x.Place != nil && x.Place.File == r.Filename && x.Place.Line == r.Start.Line
+	})
+}
+
 func b2i(b bool) int {
 	if b {
 		return 1

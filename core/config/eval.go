@@ -22,7 +22,15 @@ func (l *loader) constant(x hclsyntax.Expression) (v cty.Value, ok bool) {
 		return cty.NilVal, false
 	}
 	v, diags := x.Value(l.scope(x.Range().Filename))
+	l.keepSecret(v, x)
 	return v, l.evalErrors(diags, x)
+}
+
+// keepSecret remembers that x's value came from file() or env().
+func (l *loader) keepSecret(v cty.Value, x hclsyntax.Expression) {
+	if v.ContainsMarked() {
+		l.secrets = append(l.secrets, x.Range())
+	}
 }
 
 // compile type-checks an expression over the mail, with unknown values, and
@@ -33,10 +41,13 @@ func (l *loader) compile(x hclsyntax.Expression, what string, want cty.Type, lis
 		return nil
 	}
 	useOwnOperators(x)
-	l.compared(x)
+	if !l.compared(x) {
+		return nil
+	}
 	scope := l.scope(x.Range().Filename)
 	e := &Expr{syntax: x, scope: scope, uses: x.Variables(), source: l.text(x.Range())}
 	v, diags := x.Value(e.unknown())
+	l.keepSecret(v, x)
 	if !l.evalErrors(diags, x) {
 		return nil
 	}
@@ -156,7 +167,8 @@ func (l *loader) checkAttributes(t hcl.Traversal, typ cty.Type) bool {
 }
 
 // compared complains about sender == "tom@hanks.example", which never holds.
-func (l *loader) compared(x hclsyntax.Expression) {
+func (l *loader) compared(x hclsyntax.Expression) bool {
+	good := true
 	hclsyntax.VisitAll(x, func(n hclsyntax.Node) hcl.Diagnostics {
 		op, ok := n.(*hclsyntax.BinaryOpExpr)
 		if !ok || op.Op != hclsyntax.OpEqual && op.Op != hclsyntax.OpNotEqual {
@@ -165,6 +177,7 @@ func (l *loader) compared(x hclsyntax.Expression) {
 		for _, side := range []hclsyntax.Expression{op.LHS, op.RHS} {
 			t, ok := side.(*hclsyntax.ScopeTraversalExpr)
 			if ok && len(t.Traversal) == 1 && variables[t.Traversal.RootName()].IsObjectType() {
+				good = false
 				name := t.Traversal.RootName()
 				remedy := fmt.Sprintf("Compare one of its attributes: %s.", strings.Join(slices.Sorted(maps.Keys(variables[name].AttributeTypes())), ", "))
 				if variables[name].Equals(mailboxType) {
@@ -175,6 +188,7 @@ func (l *loader) compared(x hclsyntax.Expression) {
 		}
 		return nil
 	})
+	return good
 }
 
 // evalErrors says HCL's complaints in our words.
@@ -210,7 +224,7 @@ func explainEval(d *hcl.Diagnostic) (text, remedy string) {
 	}
 	name := extra.CalledFunctionName()
 	if m := functionArgument.FindStringSubmatch(d.Detail); m != nil {
-		return fmt.Sprintf("The %s given to %s() is wrong: %s", m[1], name, m[2]), ""
+		return fmt.Sprintf("Wrong %s in %s(): %s", m[1], name, m[2]), ""
 	}
 	if err := extra.FunctionCallError(); err != nil {
 		return fmt.Sprintf("%s(): %s", name, err), ""
@@ -237,7 +251,7 @@ func (l *loader) checkAddress(e *Expr) {
 	}
 	for _, a := range list {
 		if _, err := address.Parse(a, true); err != nil {
-			l.err(e.Range(), fmt.Sprintf("%q is no mail address: %s", a, trimAddress(err)), "Write \"meg@ryan.example\".")
+			l.err(e.Range(), fmt.Sprintf("%s is no mail address: %s", l.shown(a, e.Range()), trimAddress(err)), "Write \"meg@ryan.example\".")
 		}
 	}
 }

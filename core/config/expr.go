@@ -21,6 +21,8 @@ type Expr struct {
 	scope  *hcl.EvalContext
 	uses   []hcl.Traversal
 	source string
+	// broken: a complaint was made of it; nothing may be concluded from its value.
+	broken bool
 }
 
 // Env is what an expression may ask of one recipient's mail.
@@ -154,7 +156,10 @@ func value(x hclsyntax.Expression, ctx *hcl.EvalContext) (cty.Value, error) {
 	return v, nil
 }
 
-var errNoValue = errors.New("the expression has no value")
+var (
+	errNoValue     = errors.New("the expression has no value")
+	errNoDirectory = errors.New("no directory can be asked here")
+)
 
 func at(r hcl.Range) string {
 	return fmt.Sprintf("%s:%d:%d", r.Filename, r.Start.Line, r.Start.Column)
@@ -164,7 +169,11 @@ func at(r hcl.Range) string {
 func (e *Expr) child(env *Env) *hcl.EvalContext {
 	ctx := e.scope.NewChild()
 	ctx.Variables = map[string]cty.Value{}
-	ctx.Functions = map[string]functionType{"has": hasFunc(env.Has)}
+	ask := env.Has
+	if ask == nil {
+		ask = func(string, string) (bool, error) { return false, errNoDirectory }
+	}
+	ctx.Functions = map[string]functionType{"has": hasFunc(ask)}
 	for _, t := range e.uses {
 		root := t.RootName()
 		if _, done := ctx.Variables[root]; done {

@@ -35,7 +35,8 @@ func (l *loader) instance(i *Instance, r *reader) {
 	i.Binary = l.binaryFor(i.Plugin)
 	d := l.describe(i)
 	if d == nil {
-		return // its attributes are unknown: complaining about them would be noise
+		r.lacking()
+		return // the plugin's attributes are unknown: complaining about them would be noise
 	}
 	i.Describe = d
 	for _, a := range d.GetSchema().GetBlock().GetAttributes() {
@@ -116,7 +117,7 @@ func (l *loader) describe(i *Instance) *v1.DescribeResponse {
 		l.err(at, fmt.Sprintf("The plugin %s cannot be asked for its attributes: %s", i.Plugin, err), pluginRemedy(i))
 	case d.GetKind() != i.Kind:
 		other := kindWord(d.GetKind())
-		l.err(l.symbols[i.Ref].block.TypeRange, fmt.Sprintf("The plugin %s is a %s, not a %s", i.Plugin, other, word),
+		l.err(l.symbols[i.Ref].block.TypeRange, fmt.Sprintf("The plugin %s is %s, not %s", i.Plugin, article(other), article(word)),
 			fmt.Sprintf("Write: %s %q %q { … }", other, i.Plugin, i.Name))
 	default:
 		if bad := schemaMistake(d.GetSchema().GetBlock()); bad != "" {
@@ -140,7 +141,7 @@ func (l *loader) unknownPlugin(i *Instance, at hcl.Range, bundled []string) {
 	word := kindWord(i.Kind)
 	for kind, names := range l.opts.Bundled {
 		if slices.Contains(names, i.Plugin) {
-			l.err(l.symbols[i.Ref].block.TypeRange, fmt.Sprintf("The plugin %s is a %s, not a %s", i.Plugin, kindWord(kind), word),
+			l.err(l.symbols[i.Ref].block.TypeRange, fmt.Sprintf("The plugin %s is %s, not %s", i.Plugin, article(kindWord(kind)), article(word)),
 				fmt.Sprintf("Write: %s %q %q { … }", kindWord(kind), i.Plugin, i.Name))
 			return
 		}
@@ -290,10 +291,7 @@ func (l *loader) pluginAttribute(i *Instance, r *reader, a *v1.Schema_Attribute,
 
 // checkText checks one string against the schema's one_of and semantic.
 func (l *loader) checkText(a *v1.Schema_Attribute, s string, x hclsyntax.Expression) bool {
-	shown := quote(s)
-	if a.GetSensitive() || slices.ContainsFunc(l.secrets, func(r hcl.Range) bool { return r == x.Range() }) {
-		shown = "its value"
-	}
+	shown := l.shown(s, x.Range())
 	if one := a.GetOneOf(); len(one) > 0 && !slices.Contains(one, s) {
 		remedy := orKnown(s, one, "It is one of: ")
 		l.err(x.Range(), fmt.Sprintf("%s cannot be %s", a.GetName(), shown), remedy)

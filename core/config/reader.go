@@ -23,7 +23,11 @@ type reader struct {
 	head   hcl.Range // for what is missing
 	names  []string
 	blocks []string
+	// missing are the complaints of need, made by done.
+	missing []missing
 }
+
+type missing struct{ name, example string }
 
 func (l *loader) reader(b *hclsyntax.Block) *reader {
 	return &reader{l: l, body: b.Body, what: blockName(b), head: header(b)}
@@ -51,7 +55,7 @@ func (r *reader) need(name, example string) {
 		r.names = append(r.names, name)
 	}
 	if !r.set(name) {
-		r.l.err(r.head, fmt.Sprintf("%s lacks %s", r.what, name), "Add: "+example)
+		r.missing = append(r.missing, missing{name, example})
 	}
 }
 
@@ -70,9 +74,6 @@ func (r *reader) value(name string, want cty.Type) (v cty.Value, at hcl.Range, o
 
 func (r *reader) convert(name string, v cty.Value, want cty.Type, x hclsyntax.Expression) (cty.Value, bool) {
 	v, marks := v.UnmarkDeep()
-	if len(marks) > 0 {
-		r.l.secrets = append(r.l.secrets, x.Range())
-	}
 	got, err := convert.Convert(v, want)
 	// HCL would take "5" for a number and 5 for a string. The first hides slips.
 	if err == nil && want == cty.Bool && v.Type() != cty.Bool && len(marks) == 0 {
@@ -110,7 +111,7 @@ func (r *reader) oneOf(name string, into *string, choice ...string) {
 		return
 	}
 	if !slices.Contains(choice, s) {
-		r.l.err(at, fmt.Sprintf("%s cannot be %q", name, s), orKnown(s, choice, "It is one of: "))
+		r.l.err(at, fmt.Sprintf("%s cannot be %s", name, r.l.shown(s, at)), orKnown(s, choice, "It is one of: "))
 		return
 	}
 	*into = s
@@ -147,7 +148,7 @@ func parsed[T any](r *reader, name string, into *T, parse func(string) (T, error
 	}
 	v, err := parse(s)
 	if err != nil {
-		r.l.err(at, fmt.Sprintf("%s = %q %s", name, s, err), remedy)
+		r.l.err(at, fmt.Sprintf("%s = %s %s", name, r.l.shown(s, at), err), remedy)
 		return at, false
 	}
 	*into = v
@@ -210,7 +211,7 @@ func parsedList[T any](r *reader, name string, into *[]T, parse func(string) (T,
 	for _, i := range r.items(name) {
 		v, err := parse(i.text)
 		if err != nil {
-			r.l.err(i.at, fmt.Sprintf("%q %s", i.text, err), remedy)
+			r.l.err(i.at, fmt.Sprintf("%s %s", r.l.shown(i.text, i.at), err), remedy)
 			continue
 		}
 		out = append(out, v)
@@ -248,7 +249,7 @@ func (r *reader) listen(into *[]Listen) {
 	for _, i := range r.items("listen") {
 		a, err := parseListen(i.text)
 		if err != nil {
-			r.l.err(i.at, fmt.Sprintf("The listen address %q %s", i.text, err), listenRemedy)
+			r.l.err(i.at, fmt.Sprintf("The listen address %s %s", r.l.shown(i.text, i.at), err), listenRemedy)
 			continue
 		}
 		a.Range = i.at
@@ -292,7 +293,7 @@ func (l *loader) reference(x hclsyntax.Expression, kinds ...string) *symbol {
 	} else if refs := l.refsOf(kinds...); len(refs) > 0 {
 		remedy = listRefs(refs)
 	}
-	l.err(x.Range(), fmt.Sprintf("A reference to a %s is wanted here", strings.Join(kinds, " or a ")), remedy)
+	l.err(x.Range(), fmt.Sprintf("A reference to %s is wanted here", article(kinds[0])), remedy)
 	return nil
 }
 
@@ -340,8 +341,27 @@ func (r *reader) block(name string) *hclsyntax.Block {
 	return found
 }
 
-// done complains about everything that nobody asked for.
+// done complains about everything that nobody asked for, and about what is
+// missing unless a misspelt attribute was meant to be it.
 func (r *reader) done() {
+	r.unknown()
+	r.lacking()
+}
+
+func (r *reader) lacking() {
+	for _, m := range r.missing {
+		meant := false
+		for name := range r.body.Attributes {
+			meant = meant || !slices.Contains(r.names, name) && nearest(name, r.names) == m.name
+		}
+		if !meant {
+			r.l.err(r.head, fmt.Sprintf("%s lacks %s", r.what, m.name), "Add: "+m.example)
+		}
+	}
+	r.missing = nil
+}
+
+func (r *reader) unknown() {
 	for name, a := range r.body.Attributes {
 		if slices.Contains(r.names, name) {
 			continue

@@ -28,7 +28,7 @@ func (l *loader) route(c *Route, r *reader) {
 		c.When = l.compile(x, "when", cty.Bool, false)
 		if c.When == nil {
 			// A wrong condition must not look like an always-true one.
-			c.When = &Expr{syntax: x, scope: l.scope(x.Range().Filename), source: l.text(x.Range())}
+			c.When = &Expr{syntax: x, scope: l.scope(x.Range().Filename), source: l.text(x.Range()), broken: true}
 		}
 	}
 	c.Filters = r.refs("filters", "filter")
@@ -109,7 +109,7 @@ func (l *loader) reply(x hclsyntax.Expression) *Reply {
 	def(&out.Enhanced, fmt.Sprintf("%d.7.1", out.Code/100))
 	def(&out.Text, "Message rejected")
 	if !enhancedCode.MatchString(out.Enhanced) || int(out.Enhanced[0]-'0') != out.Code/100 {
-		l.err(x.Range(), fmt.Sprintf("The enhanced code %q does not fit the code %d", out.Enhanced, out.Code),
+		l.err(x.Range(), fmt.Sprintf("The enhanced code %s does not fit the code %d", l.shown(out.Enhanced, x.Range()), out.Code),
 			fmt.Sprintf("Write %d.X.X (RFC 3463).", out.Code/100))
 		return nil
 	}
@@ -172,7 +172,7 @@ func (l *loader) test(t *Test, r *reader) {
 	r.need("to", `to = "meg@ryan.example"`)
 	if at, ok := r.str("client_ip", &t.ClientIP); ok {
 		if _, err := netip.ParseAddr(t.ClientIP); err != nil {
-			l.err(at, fmt.Sprintf("%q is no address", t.ClientIP), `Write client_ip = "192.0.2.7".`)
+			l.err(at, l.shown(t.ClientIP, at)+" is no address", `Write client_ip = "192.0.2.7".`)
 		}
 	}
 	r.str("helo", &t.Helo)
@@ -205,7 +205,7 @@ func (l *loader) expect(e *Expect, r *reader) {
 		for _, c := range l.cfg.Routes {
 			names = append(names, c.Name)
 		}
-		l.err(at, fmt.Sprintf("There is no route %q", e.Route), orKnown(e.Route, names, "There are: "))
+		l.err(at, "There is no route "+l.shown(e.Route, at), orKnown(e.Route, names, "There are: "))
 	}
 	if s := r.refUnused("deliver", "deliver"); s != nil {
 		e.Deliver = s.deliver
@@ -243,7 +243,7 @@ func (r *reader) refUnused(name, kind string) *symbol {
 
 func (l *loader) mailAddress(s string, at hcl.Range) {
 	if _, err := address.Parse(s, true); err != nil {
-		l.err(at, fmt.Sprintf("%q is no mail address: %s", s, trimAddress(err)), "Write \"meg@ryan.example\".")
+		l.err(at, fmt.Sprintf("%s is no mail address: %s", l.shown(s, at), trimAddress(err)), "Write \"meg@ryan.example\".")
 	}
 }
 

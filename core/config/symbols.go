@@ -200,12 +200,18 @@ func (l *loader) resolve(t hcl.Traversal, wanted ...string) *symbol {
 		return nil
 	}
 	if len(wanted) > 0 && !slices.Contains(wanted, steps[0]) {
-		l.err(r, fmt.Sprintf("%s is a %s, and a %s is wanted here", ref, steps[0], strings.Join(wanted, " or a ")),
+		l.err(r, fmt.Sprintf("%s is %s, and %s is wanted here", ref, article(steps[0]), article(wanted[0])),
 			listRefs(l.refsOf(wanted...)))
 		return nil
 	}
 	if len(steps) != len(t) || len(steps) != n {
-		l.err(r, fmt.Sprintf("A reference to a %s has %d parts: %s", steps[0], n, refShape(steps[0])),
+		if steps[len(steps)-1] == "has" {
+			if !l.complainedOn(r) { // the parser stumbles over its "(" already
+				l.err(r, "has is a function", "Write has(directory.file.people, recipient).")
+			}
+			return nil
+		}
+		l.err(r, fmt.Sprintf("A reference to %s has %d parts: %s", article(steps[0]), n, refShape(steps[0])),
 			orKnown(ref, l.refsOf(steps[0]), "There are: "))
 		return nil
 	}
@@ -224,6 +230,14 @@ func (l *loader) resolve(t hcl.Traversal, wanted ...string) *symbol {
 	}
 	s.used = true
 	return s
+}
+
+// article is a block type with its article: "an access".
+func article(kind string) string {
+	if kind == "access" {
+		return "an " + kind
+	}
+	return "a " + kind
 }
 
 func refShape(kind string) string {
