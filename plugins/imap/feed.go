@@ -1,0 +1,121 @@
+package imap
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
+	"github.com/stagecoach-mta/stagecoach/sdk/storage"
+)
+
+// feeds holds one change stream per account, shared by the account's sessions
+// in this process. It only says that something changed: each session looks for
+// what, at a moment when it may tell its client.
+type feeds struct {
+	log zerolog.Logger
+
+	mu   sync.Mutex
+	open map[string]*feed
+	wg   sync.WaitGroup
+}
+
+type feed struct {
+	cancel      context.CancelFunc
+	subscribers map[*subscription]struct{}
+}
+
+// subscription is one session's ear. C gets a value after a change; values that
+// are not taken are merged.
+type subscription struct {
+	C       chan struct{}
+	account string
+	mailbox string
+}
+
+func newFeeds(log zerolog.Logger) *feeds {
+	return &feeds{log: log, open: map[string]*feed{}}
+}
+
+// subscribe to the changes of a mailbox; leave must be called in the end.
+func (f *feeds) subscribe(name string, account storage.Account, mailbox string) *subscription {
+	s := &subscription{C: make(chan struct{}, 1), account: name, mailbox: mailbox}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fd := f.open[name]
+	if fd == nil {
+		ctx, cancel := context.WithCancel(context.Background())
+		fd = &feed{cancel: cancel, subscribers: map[*subscription]struct{}{}}
+		f.open[name] = fd
+		f.wg.Go(func() { f.run(ctx, fd, name, account) })
+	}
+	fd.subscribers[s] = struct{}{}
+	return s
+}
+
+func (f *feeds) leave(s *subscription) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fd := f.open[s.account]
+	if fd == nil {
+		return
+	}
+	delete(fd.subscribers, s)
+	if len(fd.subscribers) == 0 {
+		fd.cancel()
+		delete(f.open, s.account)
+	}
+}
+
+// wait until all streams have ended; nobody may subscribe any more.
+func (f *feeds) wait() { f.wg.Wait() }
+
+// run keeps the stream open. After a break it does not know what it missed, so
+// everybody looks.
+func (f *feeds) run(ctx context.Context, fd *feed, name string, account storage.Account) {
+	pause := 100 * time.Millisecond
+	for ctx.Err() == nil {
+		first := true
+		err := account.Watch(ctx, &v1.WatchRequest{}, func(e *v1.ChangeEvent) error {
+			pause = 100 * time.Millisecond
+			f.tell(fd, e, first)
+			first = false
+			return nil
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		f.log.Warn().Err(err).Str("account", name).Msg("change stream broke, opening it again")
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+		}
+		pause = min(2*pause, 10*time.Second)
+	}
+}
+
+func (f *feeds) tell(fd *feed, e *v1.ChangeEvent, everybody bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for s := range fd.subscribers {
+		if everybody || e.GetMailboxes() || len(e.GetMailboxIds()) == 0 || contains(e.GetMailboxIds(), s.mailbox) {
+			select {
+			case s.C <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+func contains(ids []string, id string) bool {
+	for _, x := range ids {
+		if x == id {
+			return true
+		}
+	}
+	return false
+}
