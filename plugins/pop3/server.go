@@ -1,0 +1,198 @@
+// Package pop3 serves an account's INBOX over POP3 (RFC 1939) with STLS, CAPA,
+// SASL PLAIN, PIPELINING, RESP-CODES and UTF8. It knows no other mailbox, and
+// removes mail only at QUIT.
+package pop3
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/stagecoach-mta/stagecoach/plugins/imap/admission"
+	"github.com/stagecoach-mta/stagecoach/sdk/access"
+)
+
+// Server is one instance: one access block.
+type Server struct {
+	config Config
+	host   access.Host
+	gate   *admission.Gate
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu          sync.Mutex
+	sessions    map[*session]struct{}
+	draining    bool
+	connections sync.WaitGroup
+}
+
+var _ access.Server = (*Server)(nil)
+
+// New makes a server of a valid configuration; Serve starts it.
+func New(config Config, host access.Host) (*Server, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	if host.Storage == nil || host.Directory == nil {
+		return nil, errors.New("an access \"pop3\" block needs storage and auth")
+	}
+	for _, l := range host.Listeners {
+		if l.ImplicitTLS && host.TLS == nil {
+			return nil, errors.New("an implicit TLS listener needs a certificate: name a tls block")
+		}
+	}
+	s := &Server{
+		config: config,
+		host:   host,
+		gate: admission.New(admission.Limits{
+			PerAddress: config.MaxAddressConnections, Total: config.MaxConnections,
+			// RFC 1939 section 3: one session has the maildrop.
+			PerAccount: 1,
+			Delay:      config.LoginDelay, MaxDelay: config.MaxLoginDelay,
+		}),
+		sessions: map[*session]struct{}{},
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// Serve accepts connections until Drain was called or ctx ends, which closes
+// them at once; it returns when all have ended.
+func (s *Server) Serve(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, s.abort)
+	defer stop()
+	var accepting sync.WaitGroup
+	errs := make(chan error, len(s.host.Listeners))
+	for _, l := range s.host.Listeners {
+		accepting.Go(func() { errs <- s.accept(l) })
+	}
+	accepting.Wait()
+	s.connections.Wait()
+	s.cancel()
+	close(errs)
+	var all []error
+	for err := range errs {
+		all = append(all, err)
+	}
+	return errors.Join(all...)
+}
+
+// Drain tells the clients to go and waits until they have, or ctx ends.
+func (s *Server) Drain(ctx context.Context) error {
+	s.stopAccepting()
+	s.mu.Lock()
+	for ss := range s.sessions {
+		ss.leave()
+	}
+	s.mu.Unlock()
+	gone := make(chan struct{})
+	go func() {
+		s.connections.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+		return nil
+	case <-ctx.Done():
+		s.abort()
+		<-gone
+		return ctx.Err()
+	}
+}
+
+func (s *Server) stopAccepting() {
+	s.mu.Lock()
+	s.draining = true
+	s.mu.Unlock()
+	for _, l := range s.host.Listeners {
+		l.Close()
+	}
+}
+
+func (s *Server) abort() {
+	s.stopAccepting()
+	s.cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ss := range s.sessions {
+		ss.raw.Close()
+	}
+}
+
+func (s *Server) accept(l access.Listener) error {
+	var pause time.Duration
+	for {
+		nc, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			// Out of file descriptors, most likely: sessions that end free some.
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			s.host.Log.Error().Err(err).Dur("pause", pause).Msg("cannot accept a connection")
+			admission.Wait(s.ctx, pause)
+			if s.ctx.Err() != nil {
+				return nil
+			}
+			continue
+		}
+		pause = 0
+		source := admission.Source(nc.RemoteAddr())
+		if !s.gate.Enter(source) {
+			s.host.Log.Warn().Stringer("client", nc.RemoteAddr()).Msg("too many connections")
+			if !l.ImplicitTLS {
+				nc.SetWriteDeadline(time.Now().Add(time.Second))
+				nc.Write([]byte("-ERR [SYS/TEMP] Too many connections\r\n"))
+			}
+			nc.Close()
+			continue
+		}
+		ss := newSession(s, nc, source)
+		if !s.register(ss) {
+			s.gate.Leave(source)
+			nc.Close()
+			continue
+		}
+		go func() {
+			defer s.gone(ss)
+			ss.serve(l.ImplicitTLS)
+		}()
+	}
+}
+
+func (s *Server) register(ss *session) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return false
+	}
+	s.connections.Add(1)
+	s.sessions[ss] = struct{}{}
+	return true
+}
+
+func (s *Server) gone(ss *session) {
+	if p := recover(); p != nil {
+		s.host.Log.Error().Interface("panic", p).Msg("session failed")
+	}
+	ss.raw.Close()
+	if ss.account != "" {
+		s.gate.Part(ss.account)
+	}
+	s.gate.Leave(ss.source)
+	s.mu.Lock()
+	delete(s.sessions, ss)
+	s.mu.Unlock()
+	s.connections.Done()
+}
+
+// handshake begins TLS on a connection.
+func (s *Server) handshake(nc net.Conn, deadline time.Time) (*tls.Conn, error) {
+	ctx, cancel := context.WithDeadline(s.ctx, deadline)
+	defer cancel()
+	c := tls.Server(nc, s.host.TLS)
+	return c, c.HandshakeContext(ctx)
+}
