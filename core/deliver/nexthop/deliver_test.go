@@ -3,6 +3,7 @@ package nexthop_test
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/emersion/go-smtp"
+	"github.com/xdg-go/scram"
 
 	"github.com/stagecoach-mta/stagecoach/core/deliver/nexthop"
 	"github.com/stagecoach-mta/stagecoach/core/smtp/client"
@@ -378,5 +380,65 @@ func TestContextEndsDelivery(t *testing.T) {
 	want(t, tr.Deliver(ctx, mail("meg@ryan.example")), "deferred 451 4.4.2")
 	if time.Since(begin) > 5*time.Second {
 		t.Error("the delivery went on")
+	}
+}
+
+func TestSCRAM(t *testing.T) {
+	for _, tc := range []struct {
+		name, stored, want string
+		impostor           bool
+	}{
+		{"right", "sleepless", "delivered 250 2.0.0", false},
+		{"wrong password", "other", "deferred 451 4.7.8", false},
+		// A server that says 235 without having shown that it knows the password.
+		{"impostor", "", "deferred 451 4.7.8", true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			sc, err := scram.SHA256.NewClient("tom", tc.stored, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			stored, err := sc.GetStoredCredentialsWithError(scram.KeyFactors{Salt: "salt", Iters: 4096})
+			if err != nil {
+				t.Fatal(err)
+			}
+			srv, err := scram.SHA256.NewServer(func(string) (scram.StoredCredentials, error) { return stored, nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			port := scripted(t, "127.0.0.1:0", func(_ int, nc net.Conn, br *bufio.Reader) {
+				a := polite(nil)
+				io.WriteString(nc, a["banner"])
+				br.ReadString('\n')
+				io.WriteString(nc, "250-x\r\n250 AUTH PLAIN SCRAM-SHA-256\r\n")
+				line, _ := br.ReadString('\n')
+				msg, ok := strings.CutPrefix(strings.TrimSpace(line), "AUTH SCRAM-SHA-256 ")
+				if !ok {
+					t.Errorf("got %q", line)
+				}
+				if tc.impostor {
+					io.WriteString(nc, "235 welcome\r\n")
+					converse(nc, br, map[string]string{"QUIT": "221 bye\r\n"})
+					return
+				}
+				conv := srv.NewConversation()
+				for !conv.Done() {
+					in, _ := base64.StdEncoding.DecodeString(msg)
+					out, err := conv.Step(string(in))
+					if err != nil {
+						io.WriteString(nc, "535 5.7.8 no\r\n")
+						return
+					}
+					io.WriteString(nc, "334 "+base64.StdEncoding.EncodeToString([]byte(out))+"\r\n")
+					line, _ := br.ReadString('\n')
+					msg = strings.TrimSpace(line)
+				}
+				a["banner"] = "235 ok\r\n"
+				converse(nc, br, a)
+			})
+			w := newWorld(t, nil)
+			tr := w.transport(nexthop.Options{Smarthost: []string{hostPort(port)}, Auth: &nexthop.Auth{User: "tom", Password: "sleepless"}})
+			want(t, deliver(t, tr, "meg@ryan.example"), tc.want)
+		})
 	}
 }
