@@ -104,7 +104,7 @@ func render(t *testing.T, d Diagnostics) string {
 }
 
 // TestMistakes: each file is an HCL file and the exact words an operator reads.
-// The first part, "rest.hcl" if absent, is completed by testdata/rest.hcl.
+// testdata/rest.hcl stands beside it, unless the comment says that it stands alone.
 func TestMistakes(t *testing.T) {
 	names, err := filepath.Glob("testdata/mistakes/*.txtar")
 	if err != nil || len(names) == 0 {
