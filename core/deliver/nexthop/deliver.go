@@ -9,6 +9,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"github.com/stagecoach-mta/stagecoach/core/dns"
 	"github.com/stagecoach-mta/stagecoach/core/smtp/client"
 )
 
@@ -66,7 +67,7 @@ func (d *delivery) run(ctx context.Context, plan Plan) {
 	tries := 0
 	for _, h := range plan.Hosts {
 		if h.Skip != "" {
-			if h.err != nil {
+			if h.err != nil && dns.KindOf(h.err) == dns.Temporary {
 				d.note(decided(451, smtp.EnhancedCode{4, 4, 3}, h.Skip))
 			}
 			continue

@@ -15,9 +15,11 @@ import (
 	"time"
 
 	"github.com/emersion/go-smtp"
+	miekg "github.com/miekg/dns"
 	"github.com/xdg-go/scram"
 
 	"github.com/stagecoach-mta/stagecoach/core/deliver/nexthop"
+	"github.com/stagecoach-mta/stagecoach/core/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/core/smtp/client"
 )
 
@@ -441,4 +443,39 @@ func TestSCRAM(t *testing.T) {
 			want(t, deliver(t, tr, "meg@ryan.example"), tc.want)
 		})
 	}
+}
+
+// TestSkippedHostAndVerdict: an MX without address never outweighs what a
+// server has said; one whose address is not known for now does.
+func TestSkippedHostAndVerdict(t *testing.T) {
+	port := scripted(t, "127.0.0.1:0", func(_ int, nc net.Conn, br *bufio.Reader) {
+		converse(nc, br, map[string]string{"banner": "554 no mail here\r\n", "QUIT": "221 bye\r\n"})
+	})
+	w := newWorld(t, map[string][]string{
+		"gone.example": {"MX 10 nobody.example.", "MX 20 a.ryan.example."},
+		"sick.example": {"MX 10 ns.sick.example.", "MX 20 a.ryan.example."}, "a.ryan.example": {"A 127.0.0.1"}})
+	w.dns.Misbehave("ns.sick.example", dnstest.Behaviour{Rcode: miekg.RcodeServerFailure})
+	tr := w.transport(nexthop.Options{Port: port, AllowLoopback: true})
+	want(t, deliver(t, tr, "meg@gone.example"), "failed 554 5.0.0")
+	want(t, deliver(t, tr, "meg@sick.example"), "deferred 451 4.4.3")
+}
+
+func TestWaitingForAConnectionEndsWithTheContext(t *testing.T) {
+	taken, free := make(chan struct{}), make(chan struct{})
+	port := scripted(t, "127.0.0.1:0", func(_ int, nc net.Conn, br *bufio.Reader) {
+		close(taken)
+		<-free
+		converse(nc, br, polite(nil))
+	})
+	w := newWorld(t, nil)
+	tr := w.transport(nexthop.Options{Smarthost: []string{hostPort(port)}, MaxConnsPerHost: 1})
+	var wg sync.WaitGroup
+	wg.Go(func() { want(t, tr.Deliver(context.Background(), mail("meg@ryan.example")), "delivered 250 2.0.0") })
+	<-taken
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer cancel()
+	want(t, tr.Deliver(ctx, mail("kit@ryan.example")), "deferred 451 4.4.2")
+	wg.Go(func() { want(t, tr.Deliver(context.Background(), mail("joe@ryan.example")), "delivered 250 2.0.0") })
+	close(free)
+	wg.Wait()
 }

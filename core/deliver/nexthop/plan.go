@@ -172,6 +172,9 @@ func (t *Transport) addresses(ctx context.Context, hosts []Host) {
 		}
 		wg.Go(func() {
 			addrs, err := t.opts.Resolver.Addrs(ctx, h.Name)
+			if err == nil && len(addrs) == 0 {
+				err = &dns.Error{Kind: dns.NoData, Name: h.Name, Type: "A/AAAA", Reason: "the host has no address"}
+			}
 			if err != nil {
 				h.err, h.Skip = err, err.Error()
 				return
