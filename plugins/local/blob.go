@@ -298,8 +298,9 @@ func (s *Store) collector() {
 func (s *Store) collect() int {
 	n, err := s.tryCollect()
 	if err != nil {
-		s.opts.Log.Error("storage local: removing bodies that nobody refers to", "error", err)
+		s.opts.Log.Error().Err(err).Msg("storage local: removing bodies that nobody refers to")
 	}
+	s.meters.collected.Add(int64(n))
 	return n
 }
 

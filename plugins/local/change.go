@@ -93,6 +93,10 @@ func (c *change) event() *v1.ChangeEvent {
 
 // write runs f as one change of the account and returns when it is durable.
 func (h *handle) write(f func(c *change) error) error {
+	if err := h.s.gate.enter(); err != nil {
+		return err
+	}
+	defer h.s.gate.leave()
 	h.a.mu.Lock()
 	b := h.s.db.NewBatch()
 	defer b.Close()

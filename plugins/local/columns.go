@@ -195,6 +195,9 @@ func (h *handle) Expunge(ctx context.Context, req *v1.ExpungeRequest) (*v1.Expun
 	if err != nil {
 		return nil, err
 	}
+	for _, r := range resp.Expunged {
+		h.s.meters.expunged.Add(int64(r.Last-r.First) + 1)
+	}
 	return resp, nil
 }
 

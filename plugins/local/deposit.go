@@ -37,6 +37,10 @@ func (s *Store) Deposit(ctx context.Context, req *v1.DepositRequest) (*v1.Deposi
 	if req.GetQueueId() == "" || strings.IndexByte(req.GetQueueId(), 0) >= 0 {
 		return nil, fail.New(fail.Invalid, "a deposit needs a queue id")
 	}
+	if err := s.gate.enter(); err != nil {
+		return nil, err
+	}
+	defer s.gate.leave()
 	resp := &v1.DepositResponse{}
 	byAccount := map[*account][]*target{}
 	for _, rt := range req.GetTargets() {
@@ -162,6 +166,7 @@ func (c *change) deliver(req *v1.DepositRequest, b *body, t *target) (stored boo
 			return false, err
 		}
 		t.fill(&d)
+		c.s.meters.repeats.Add(1)
 		return false, nil
 	}
 	if b == nil {
@@ -190,6 +195,7 @@ func (c *change) deliver(req *v1.DepositRequest, b *body, t *target) (stored boo
 	c.b.Set(key, d.encode(), nil)
 	c.b.Set(keyDepositTime(d.ms, req.GetQueueId(), t.GetKey()), nil, nil)
 	t.fill(&d)
+	c.s.meters.deposits.Add(1)
 	return true, nil
 }
 
@@ -318,12 +324,16 @@ func (s *Store) forgetDeposits() {
 		err = b.Commit(pebble.NoSync)
 	}
 	if err != nil {
-		s.opts.Log.Error("storage local: forgetting old deposits", "error", err)
+		s.opts.Log.Error().Err(err).Msg("storage local: forgetting old deposits")
 	}
 }
 
 // Append implements storage.Messages.
 func (h *handle) Append(ctx context.Context, req *v1.AppendRequest) (*v1.AppendResponse, error) {
+	if err := h.s.gate.enter(); err != nil {
+		return nil, err
+	}
+	defer h.s.gate.leave()
 	type message struct {
 		*body
 		flags    uint32
@@ -378,5 +388,6 @@ func (h *handle) Append(ctx context.Context, req *v1.AppendRequest) (*v1.AppendR
 		return nil, err
 	}
 	done = true
+	h.s.meters.appends.Add(int64(len(list)))
 	return resp, nil
 }

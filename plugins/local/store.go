@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"sync"
 	"syscall"
@@ -18,7 +17,9 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/rs/zerolog"
 
+	"github.com/stagecoach-mta/stagecoach/sdk"
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 	"github.com/stagecoach-mta/stagecoach/sdk/storage"
@@ -40,8 +41,9 @@ type Options struct {
 	MinFreeBytes int64
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
-	// Log; nil: slog.Default.
-	Log *slog.Logger
+	Log zerolog.Logger
+	// Metrics to count in; nil: nobody looks.
+	Metrics *sdk.Metrics
 	// Exit ends the process after a failed write or fsync, when nothing can be
 	// promised any more; nil: os.Exit. It must not return.
 	Exit func(code int)
@@ -71,6 +73,8 @@ type Store struct {
 	stop    chan struct{}
 	garbage chan struct{}
 	workers sync.WaitGroup
+	gate    gate
+	meters  meters
 }
 
 var _ storage.Storage = (*Store)(nil)
@@ -79,7 +83,7 @@ var errTorn = errors.New("record is damaged")
 
 // New opens the store in opts.Dir, which must not be open elsewhere.
 func New(opts Options) (*Store, error) {
-	s := &Store{opts: opts, fs: opts.FS, stop: make(chan struct{}), garbage: make(chan struct{}, 1)}
+	s := &Store{opts: opts, meters: newMeters(opts.Metrics), fs: opts.FS, stop: make(chan struct{}), garbage: make(chan struct{}, 1)}
 	if s.fs == nil {
 		s.fs, s.local = vfs.Default, true
 	}
@@ -94,9 +98,6 @@ func New(opts Options) (*Store, error) {
 	}
 	if s.opts.Now == nil {
 		s.opts.Now = time.Now
-	}
-	if s.opts.Log == nil {
-		s.opts.Log = slog.Default()
 	}
 	if s.opts.Exit == nil {
 		s.opts.Exit = os.Exit
@@ -137,8 +138,12 @@ func New(opts Options) (*Store, error) {
 	return s, nil
 }
 
-// Close ends the store; calls under way must have returned.
+// Close waits for the calls under way and ends the store; calls that come later
+// are answered UNAVAILABLE. A Watch ends by its own context and is not waited for.
 func (s *Store) Close() error {
+	if !s.gate.close() {
+		return nil
+	}
 	close(s.stop)
 	s.workers.Wait()
 	return s.db.Close()
@@ -287,6 +292,10 @@ func (s *Store) create(a *account) error {
 
 // Open implements storage.Storage.
 func (s *Store) Open(ctx context.Context, name string) (storage.Account, error) {
+	if err := s.gate.enter(); err != nil {
+		return nil, err
+	}
+	defer s.gate.leave()
 	a, err := s.account(name)
 	if err != nil {
 		return nil, err
@@ -305,11 +314,20 @@ var _ storage.Account = (*handle)(nil)
 // view is a consistent, durable state of an account.
 type view struct {
 	*pebble.Snapshot
-	rec accountRecord
+	rec  accountRecord
+	gate *gate
+}
+
+func (v *view) Close() error {
+	defer v.gate.leave()
+	return v.Snapshot.Close()
 }
 
 func (h *handle) view(ctx context.Context) (*view, error) {
-	v := &view{Snapshot: h.s.db.NewSnapshot()}
+	if err := h.s.gate.enter(); err != nil {
+		return nil, err
+	}
+	v := &view{Snapshot: h.s.db.NewSnapshot(), gate: &h.s.gate}
 	h.a.wait()
 	b, err := get(v, key8(tabAccount, h.a.num))
 	if err == nil {
@@ -354,7 +372,7 @@ func (s *Store) wrap(err error, what string) error {
 // fatal ends the process: after a failed fsync nothing that is in memory can be
 // trusted to reach the disk, and it must not be tried again on the same file.
 func (s *Store) fatal(what string, err error) {
-	s.opts.Log.Error("storage local stops: the disk did not take what was written; the host restarts it", "what", what, "error", err)
+	s.opts.Log.Error().Str("what", what).Err(err).Msg("storage local stops: the disk did not take what was written; the host restarts it")
 	s.opts.Exit(70) // EX_SOFTWARE
 	panic("storage local: Exit returned")
 }
@@ -364,7 +382,7 @@ type logger Store
 
 func (l *logger) Infof(string, ...any) {}
 func (l *logger) Errorf(format string, args ...any) {
-	l.opts.Log.Error("storage local: database", "text", fmt.Sprintf(format, args...))
+	l.opts.Log.Error().Str("text", fmt.Sprintf(format, args...)).Msg("storage local: database")
 }
 func (l *logger) Fatalf(format string, args ...any) {
 	(*Store)(l).fatal("database", fmt.Errorf(format, args...))
@@ -398,3 +416,6 @@ func (s *Store) room(n int64) error {
 	}
 	return nil
 }
+
+// Health tells of a disk that is nearly full.
+func (s *Store) Health() error { return s.room(0) }

@@ -108,7 +108,7 @@ func (vs *views) evict(s *Store) {
 			continue
 		}
 		if err := s.fs.Remove(vf.path); err != nil && !os.IsNotExist(err) {
-			s.opts.Log.Error("storage local: removing a copy of a large message", "error", err)
+			s.opts.Log.Error().Err(err).Msg("storage local: removing a copy of a large message")
 			continue
 		}
 		vs.remove(vf)
