@@ -113,7 +113,7 @@ func (t *Transport) open(ctx context.Context, h hop, useTLS, requireTLS bool) (*
 	c := &conn{Conn: cl, hop: h}
 	if state, ok := cl.TLS(); ok {
 		c.tls = strings.Replace(tls.VersionName(state.Version), "TLS ", "TLSv", 1) + " " + tls.CipherSuiteName(state.CipherSuite)
-		if h.tls != TLSOpportunistic {
+		if h.verify {
 			c.tls += " verified"
 		}
 	}
@@ -171,7 +171,7 @@ func (t *Transport) tlsConfig(h hop) *tls.Config {
 		cfg.ServerName = ip
 	}
 	// An unverified certificate is still better than none (RFC 7435).
-	cfg.InsecureSkipVerify = h.tls == TLSOpportunistic
+	cfg.InsecureSkipVerify = !h.verify
 	return cfg
 }
 

@@ -18,8 +18,10 @@ type delivery struct {
 	t    *Transport
 	m    *Message
 	mode TLSMode
-	out  []Outcome
-	open []int // recipients without an outcome
+	// verify the certificate: a mode that wants it, or the sender's REQUIRETLS.
+	verify bool
+	out    []Outcome
+	open   []int // recipients without an outcome
 	// fail is what the open ones get if no host is left. A temporary failure
 	// of one host outweighs permanent ones of others: that host may yet take
 	// the mail.
@@ -37,8 +39,13 @@ func (t *Transport) Deliver(ctx context.Context, m Message) []Outcome {
 	if len(d.open) == 0 {
 		return d.out
 	}
-	if m.Options.RequireTLS && d.mode != TLSImplicit {
-		d.mode = TLSRequired // RFC 8689 section 4.2.1
+	insecure := t.opts.TLSConfig != nil && t.opts.TLSConfig.InsecureSkipVerify
+	d.verify = (d.mode == TLSRequired || d.mode == TLSImplicit) && !insecure
+	if m.Options.RequireTLS { // RFC 8689 section 4.2.1
+		d.verify = true
+		if d.mode != TLSImplicit {
+			d.mode = TLSRequired
+		}
 	}
 	domain := m.Domain
 	if domain == "" {
@@ -84,7 +91,7 @@ func (d *delivery) run(ctx context.Context, plan Plan) {
 				return
 			}
 			tries++
-			d.try(ctx, hop{host: h.Name, network: h.network, addr: addr, tls: d.mode})
+			d.try(ctx, hop{host: h.Name, network: h.network, addr: addr, tls: d.mode, verify: d.verify})
 			if ctx.Err() != nil {
 				d.note(decided(451, smtp.EnhancedCode{4, 4, 2}, "The delivery was interrupted: "+context.Cause(ctx).Error()))
 				return

@@ -299,8 +299,23 @@ func TestTLSPolicies(t *testing.T) {
 			t.Errorf("%s %s: TLS %q", tc.mode, tc.domain, got)
 		}
 	}
+	insecure := base
+	insecure.TLS, insecure.TLSConfig = nexthop.TLSRequired, base.TLSConfig.Clone()
+	insecure.TLSConfig.InsecureSkipVerify = true
+	tr := w.transport(insecure)
+	want(t, deliver(t, tr, "meg@plain.example"), "deferred 451 4.7.4")
+	out := deliver(t, tr, "meg@wrong.example")
+	want(t, out, "delivered 250 2.0.0")
+	if !strings.HasPrefix(out[0].TLS, "TLSv1.3") || strings.HasSuffix(out[0].TLS, "verified") {
+		t.Errorf("TLS %q", out[0].TLS)
+	}
+	// The unverified connection is kept, and must not serve this mail.
+	m := mail("meg@wrong.example")
+	m.Options.RequireTLS = true
+	want(t, tr.Deliver(t.Context(), m), "deferred 451 4.7.5")
+
 	// The sender's REQUIRETLS is stricter than the policy.
-	tr := w.transport(base)
+	tr = w.transport(base)
 	for domain, wanted := range map[string]string{"enc.example": "delivered 250 2.0.0", "plain.example": "failed 550 5.7.30", "wrong.example": "deferred 451 4.7.5"} {
 		m := mail("meg@" + domain)
 		m.Options.RequireTLS = true

@@ -49,9 +49,12 @@ type Options struct {
 	Smarthost []string
 	Port      int // where none is named; default 25, LMTP 24, implicit TLS 465
 	LMTP      bool
-	TLS       TLSMode     // default opportunistic
-	TLSConfig *tls.Config // roots and client certificate; may be nil
+	TLS       TLSMode // default opportunistic
 	Auth      *Auth
+	// TLSConfig holds roots and client certificate; it may be nil. With its
+	// InsecureSkipVerify the modes required and implicit encrypt without
+	// looking whom they talk to; mail with REQUIRETLS is verified all the same.
+	TLSConfig *tls.Config
 
 	LocalName  string       // our host name, for EHLO and to know ourselves in an MX list
 	OwnAddrs   []netip.Addr // our own public addresses, for the same

@@ -15,6 +15,7 @@ type hop struct {
 	network string
 	addr    string
 	tls     TLSMode
+	verify  bool // the certificate
 }
 
 // conn is a connection with its pool's books.
