@@ -26,6 +26,10 @@ func (p *parser) entity(depth int, digest bool) (*v1.Part, fields, stop) {
 	if ended {
 		// A delimiter where the header should have gone on: no body.
 		part.BodyOffset = end.start
+		if part.Type == "multipart" {
+			plain(part)
+		}
+		opaque(part)
 		return part, f, end
 	}
 	part.BodyOffset = p.s.pos
@@ -43,9 +47,7 @@ func (p *parser) entity(depth int, digest bool) (*v1.Part, fields, stop) {
 		part.Children = []*v1.Part{child}
 		part.Message = p.summary(inner)
 	default:
-		if isMessage(part) {
-			part.Type, part.Subtype, part.Params = "application", "octet-stream", nil
-		}
+		opaque(part)
 		end = p.leaf(part)
 	}
 	part.Lines = end.lf - lf
@@ -120,6 +122,13 @@ func isMessage(p *v1.Part) bool {
 		return true
 	}
 	return false
+}
+
+// opaque: a message that was not looked into is shown as what it is then.
+func opaque(p *v1.Part) {
+	if p.Type == "message" && (p.Subtype == "rfc822" || p.Subtype == "global") {
+		p.Type, p.Subtype, p.Params = "application", "octet-stream", nil
+	}
 }
 
 func plain(p *v1.Part) {
