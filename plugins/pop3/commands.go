@@ -29,7 +29,13 @@ func (ss *session) command(line string) {
 // capa lists what can be used in this state (RFC 2449 section 5).
 func (ss *session) capa() {
 	ss.ok("Capability list follows")
-	caps := []string{"TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "UTF8", "EXPIRE NEVER", "IMPLEMENTATION Stagecoach"}
+	caps := []string{"TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "UTF8", "IMPLEMENTATION Stagecoach"}
+	if d := ss.s.config.MinLoginInterval; d > 0 {
+		caps = append(caps, "LOGIN-DELAY "+strconv.Itoa(int(d.Seconds())))
+	}
+	if e := ss.s.config.Expire; e != "" {
+		caps = append(caps, "EXPIRE "+strings.ToUpper(e))
+	}
 	if ss.mayLogIn() {
 		caps = append(caps, "USER", "SASL PLAIN")
 	}
@@ -86,11 +92,15 @@ func (ss *session) authorization(verb, rest string, args []string) {
 }
 
 func (ss *session) needTLS() bool {
-	if !ss.mayLogIn() {
+	switch {
+	case ss.mayLogIn():
+		return true
+	case ss.canUpgrade():
 		ss.wrong("A password goes only over TLS: use STLS first")
-		return false
+	default:
+		ss.wrong("A password goes only over TLS, and this listener has no certificate: use the server's TLS port")
 	}
-	return true
+	return false
 }
 
 // auth is SASL (RFC 5034); without a mechanism it lists them, as old clients ask.
@@ -203,7 +213,7 @@ func (ss *session) transaction(verb string, args []string) {
 		count, size := ss.drop.total()
 		ss.ok("%d messages (%d octets)", count, size)
 	case "NOOP":
-		ss.ok("")
+		ss.ok("Here")
 	case "UTF8":
 		// Belongs before the login; Outlook sends it here and gives up without +OK.
 		ss.ok("UTF8 enabled")
@@ -241,6 +251,7 @@ func (ss *session) list(args []string, value func(*message) string) {
 		}
 		return
 	}
+	ss.enlarge()
 	count, size := ss.drop.total()
 	ss.ok("%d messages (%d octets)", count, size)
 	for i, m := range ss.drop.messages {
@@ -260,13 +271,17 @@ func (ss *session) quit() {
 	}
 	ctx, cancel := ss.call()
 	defer cancel()
+	account := ss.account
 	n, err := ss.drop.remove(ctx)
+	// A client that has the answer may come again at once.
+	ss.release()
 	if err != nil {
-		ss.problem(err, "remove the deleted messages")
+		ss.problem(err, account, "remove the deleted messages")
 		return
 	}
 	if n > 0 {
-		ss.s.host.Log.Info().Str("account", ss.account).Int("messages", n).Msg("removed")
+		ss.s.meters.removed.Add(int64(n))
+		ss.s.host.Log.Info().Str("account", account).Int("messages", n).Msg("removed")
 	}
 	ss.ok("Bye, %d messages removed", n)
 }

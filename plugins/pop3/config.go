@@ -1,6 +1,8 @@
 package pop3
 
 import (
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/stagecoach-mta/stagecoach/sdk/schema"
@@ -14,9 +16,11 @@ type Config struct {
 	MaxErrors             int           `hcl:"max_errors,optional" doc:"Commands that are no commands after which a connection ends." example:"20"`
 	LoginDelay            time.Duration `hcl:"login_delay,optional" doc:"What a wrong password costs; each further one from that address within the hour costs twice as much." semantic:"duration" example:"1s"`
 	MaxLoginDelay         time.Duration `hcl:"max_login_delay,optional" doc:"The most that a wrong password costs." semantic:"duration" example:"15s"`
+	MinLoginInterval      time.Duration `hcl:"min_login_interval,optional" doc:"Least time between two logins of an account, announced as LOGIN-DELAY; 0 means none." semantic:"duration" example:"1m"`
 	LoginTimeout          time.Duration `hcl:"login_timeout,optional" doc:"Time from the connection to the login, in all." semantic:"duration" example:"1m"`
 	IdleTimeout           time.Duration `hcl:"idle_timeout,optional" doc:"Time that a session may send nothing; RFC 1939 section 3 demands at least 10 minutes." semantic:"duration" example:"10m"`
 	WriteTimeout          time.Duration `hcl:"write_timeout,optional" doc:"Time within which the client must take a piece of at most 32 KiB." semantic:"duration" example:"1m"`
+	Expire                string        `hcl:"expire,optional" doc:"What EXPIRE announces: the days that the storage keeps mail, or NEVER if it never removes any by itself; empty announces nothing. This plugin removes nothing by age." example:"NEVER"`
 	StorageTimeout        time.Duration `hcl:"storage_timeout,optional" doc:"Time that the storage has for one request, other than streaming a message." semantic:"duration" example:"1m"`
 }
 
@@ -54,6 +58,14 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxErrors < 1 {
 		return schema.Errorf(schema.Path("max_errors"), "max_errors must be at least 1")
+	}
+	if d := c.MinLoginInterval; d != 0 && (d < time.Second || d%time.Second != 0) {
+		return schema.Errorf(schema.Path("min_login_interval"), "min_login_interval must be 0 or whole seconds, as in \"60s\"")
+	}
+	if c.Expire != "" && !strings.EqualFold(c.Expire, "NEVER") {
+		if _, err := strconv.ParseUint(c.Expire, 10, 31); err != nil {
+			return schema.Errorf(schema.Path("expire"), "expire must be a number of days or \"NEVER\", not %q", c.Expire)
+		}
 	}
 	return nil
 }

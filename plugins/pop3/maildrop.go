@@ -1,10 +1,8 @@
 package pop3
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
@@ -64,90 +62,45 @@ func (d *maildrop) uniqueID(m *message) string {
 	return fmt.Sprintf("%08x%08x", d.mailbox.GetUidValidity(), m.uid)
 }
 
-// open calls read with the message; not at all if it is gone.
-func (d *maildrop) open(ctx context.Context, m *message, read func(io.Reader) error) error {
+// open returns the message, or nil if it is gone. What it returns stays readable
+// however long the client takes, and holds no call to the storage meanwhile.
+func (d *maildrop) open(ctx context.Context, m *message) (io.ReadCloser, error) {
 	req := &v1.FetchRequest{MailboxId: d.mailbox.GetId(), Uids: []*v1.UIDRange{{First: m.uid, Last: m.uid}}, Message: true}
-	return d.store.Fetch(ctx, req, func(item *v1.FetchResponse_Item) error {
-		r, err := mail.FromRef(item.GetMessage()).Open()
-		if err != nil {
-			return err
+	var r io.ReadCloser
+	err := d.store.Fetch(ctx, req, func(item *v1.FetchResponse_Item) error {
+		var err error
+		if ref := item.GetMessage(); ref.GetPath() == "" {
+			// The item's memory is the storage's again after this returned.
+			r = io.NopCloser(bytes.NewReader(bytes.Clone(ref.GetInline())))
+		} else {
+			r, err = mail.FromRef(ref).Open()
 		}
-		defer r.Close()
-		return read(r)
+		return err
 	})
+	if err != nil && r != nil {
+		r.Close()
+	}
+	return r, err
 }
 
-// remove removes the messages marked as deleted, all or none, and tells how many
-// were still there.
+// remove removes the messages marked as deleted and tells how many those were.
 func (d *maildrop) remove(ctx context.Context) (int, error) {
 	var ranges []*v1.UIDRange
 	n := 0
 	for _, m := range d.messages {
-		if m.deleted {
-			n++
-			ranges = append(ranges, &v1.UIDRange{First: m.uid, Last: m.uid})
+		if !m.deleted {
+			continue
 		}
+		n++
+		if last := len(ranges) - 1; last >= 0 && ranges[last].Last+1 == m.uid {
+			ranges[last].Last = m.uid
+			continue
+		}
+		ranges = append(ranges, &v1.UIDRange{First: m.uid, Last: m.uid})
 	}
 	if n == 0 {
 		return 0, nil
 	}
 	_, err := d.store.Expunge(ctx, &v1.ExpungeRequest{MailboxId: d.mailbox.GetId(), Uids: ranges, Force: true})
 	return n, err
-}
-
-// stuff writes a message as a multi-line answer: a dot before each line that
-// begins with one, and the final dot (RFC 1939 section 3). Of the body it writes
-// at most lines lines, all if negative (section 7, TOP). A bare LF becomes a
-// line end, for the answer has no other; all else stays as it is.
-func stuff(w *bufio.Writer, r io.Reader, lines int) error {
-	in := bufio.NewReaderSize(r, 32<<10)
-	begins, body := true, false
-	var last byte
-	for {
-		if begins && body && lines >= 0 {
-			if lines == 0 {
-				break
-			}
-			lines--
-		}
-		part, err := in.ReadSlice('\n')
-		if len(part) > 0 {
-			if begins && part[0] == '.' {
-				w.WriteByte('.')
-			}
-			line, ended := bytes.CutSuffix(part, []byte("\n"))
-			if ended {
-				if len(line) > 0 {
-					last = line[len(line)-1]
-				} else if begins {
-					last = 0
-				}
-				body = body || begins && (len(line) == 0 || string(line) == "\r")
-				w.Write(line)
-				if last != '\r' {
-					w.WriteByte('\r')
-				}
-				w.WriteByte('\n')
-				last = 0
-			} else {
-				w.Write(part)
-				last = part[len(part)-1]
-			}
-			begins = ended
-		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
-			return err
-		}
-	}
-	if !begins {
-		if last != '\r' {
-			w.WriteByte('\r')
-		}
-		w.WriteByte('\n')
-	}
-	w.WriteString(".\r\n")
-	return w.Flush()
 }

@@ -13,7 +13,7 @@ func Plugin() sdk.Plugin {
 		Name: "pop3", Version: "1.0.0", Summary: "the inbox over POP3",
 		Config: DefaultConfig(),
 		Access: func(_ context.Context, in *sdk.Instance) (access.Server, error) {
-			return New(*in.Config.(*Config), *in.Access)
+			return newServer(*in.Config.(*Config), in.Access, in.Metrics)
 		},
 	}
 }

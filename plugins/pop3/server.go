@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stagecoach-mta/stagecoach/plugins/imap/admission"
+	"github.com/stagecoach-mta/stagecoach/sdk"
 	"github.com/stagecoach-mta/stagecoach/sdk/access"
 )
 
@@ -20,6 +21,8 @@ type Server struct {
 	config Config
 	host   access.Host
 	gate   *admission.Gate
+	logins *interval
+	meters meters
 	ctx    context.Context
 	cancel context.CancelFunc
 
@@ -32,7 +35,11 @@ type Server struct {
 var _ access.Server = (*Server)(nil)
 
 // New makes a server of a valid configuration; Serve starts it.
-func New(config Config, host access.Host) (*Server, error) {
+func New(config Config, host *access.Host) (*Server, error) {
+	return newServer(config, host, new(sdk.Metrics))
+}
+
+func newServer(config Config, host *access.Host, metrics *sdk.Metrics) (*Server, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
@@ -46,7 +53,9 @@ func New(config Config, host access.Host) (*Server, error) {
 	}
 	s := &Server{
 		config: config,
-		host:   host,
+		host:   *host,
+		logins: newInterval(config.MinLoginInterval),
+		meters: newMeters(metrics),
 		gate: admission.New(admission.Limits{
 			PerAddress: config.MaxAddressConnections, Total: config.MaxConnections,
 			// RFC 1939 section 3: one session has the maildrop.
@@ -142,6 +151,7 @@ func (s *Server) accept(l access.Listener) error {
 		pause = 0
 		source := admission.Source(nc.RemoteAddr())
 		if !s.gate.Enter(source) {
+			s.meters.refused.Add(1)
 			s.host.Log.Warn().Stringer("client", nc.RemoteAddr()).Msg("too many connections")
 			if !l.ImplicitTLS {
 				nc.SetWriteDeadline(time.Now().Add(time.Second))
@@ -171,6 +181,7 @@ func (s *Server) register(ss *session) bool {
 	}
 	s.connections.Add(1)
 	s.sessions[ss] = struct{}{}
+	s.meters.connections.Add(1)
 	return true
 }
 
@@ -178,11 +189,14 @@ func (s *Server) gone(ss *session) {
 	if p := recover(); p != nil {
 		s.host.Log.Error().Interface("panic", p).Msg("session failed")
 	}
-	ss.raw.Close()
-	if ss.account != "" {
-		s.gate.Part(ss.account)
+	if ss.conn != nil {
+		// TLS says that nothing follows; clients tell that from a cut.
+		ss.conn.Close()
 	}
+	ss.raw.Close()
+	ss.release()
 	s.gate.Leave(ss.source)
+	s.meters.connections.Add(-1)
 	s.mu.Lock()
 	delete(s.sessions, ss)
 	s.mu.Unlock()

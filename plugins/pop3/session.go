@@ -2,21 +2,20 @@ package pop3
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/stagecoach-mta/stagecoach/plugins/imap/admission"
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
-	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
-	"github.com/stagecoach-mta/stagecoach/sdk/storage"
 )
 
 // maxLine is the longest command: RFC 2449 section 4 says 255 octets, a SASL
@@ -31,9 +30,13 @@ type session struct {
 	source netip.Prefix
 	begun  time.Time
 	in     *bufio.Reader
-	out    *bufio.Writer
-	secure bool
-	going  atomic.Bool
+	// out is small, so that sessions that wait cost little, or, while something
+	// long goes out, a large one of the pool.
+	out, small *bufio.Writer
+	secure     bool
+	// cut: the client took no more.
+	cut   bool
+	going atomic.Bool
 
 	user             string
 	attempts, errors int
@@ -41,7 +44,6 @@ type session struct {
 
 	// After the login.
 	account string
-	store   storage.Account
 	drop    *maildrop
 }
 
@@ -54,7 +56,34 @@ func newSession(s *Server, nc net.Conn, source netip.Prefix) *session {
 func (ss *session) use(nc net.Conn, secure bool) {
 	ss.conn, ss.secure = nc, secure
 	ss.in = bufio.NewReaderSize(nc, 512)
-	ss.out = bufio.NewWriterSize(writer{ss}, 2048)
+	ss.small = bufio.NewWriterSize(writer{ss}, 1024)
+	ss.out = ss.small
+}
+
+// large is the most that is written at once.
+const large = 32 << 10
+
+var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, large) }}
+
+// enlarge makes out a large buffer, until settle.
+func (ss *session) enlarge() {
+	if ss.out != ss.small {
+		return
+	}
+	ss.small.Flush()
+	ss.out = writers.Get().(*bufio.Writer)
+	ss.out.Reset(writer{ss})
+}
+
+// settle sends what is buffered, before the session waits for the client.
+func (ss *session) settle() error {
+	err := ss.out.Flush()
+	if ss.out != ss.small {
+		ss.out.Reset(nil)
+		writers.Put(ss.out)
+		ss.out = ss.small
+	}
+	return err
 }
 
 // writer gives every piece its deadline.
@@ -62,7 +91,9 @@ type writer struct{ ss *session }
 
 func (w writer) Write(p []byte) (int, error) {
 	w.ss.conn.SetWriteDeadline(time.Now().Add(w.ss.s.config.WriteTimeout))
-	return w.ss.conn.Write(p)
+	n, err := w.ss.conn.Write(p)
+	w.ss.cut = w.ss.cut || err != nil
+	return n, err
 }
 
 // leave asks the client to go as soon as it waits.
@@ -91,7 +122,7 @@ func (ss *session) serve(implicitTLS bool) {
 		}
 		ss.command(line)
 	}
-	ss.out.Flush()
+	ss.settle()
 }
 
 var errTooLong = errors.New("line too long")
@@ -101,8 +132,8 @@ var errTooLong = errors.New("line too long")
 func (ss *session) readLine() (string, error) {
 	var line []byte
 	for {
-		if ss.in.Buffered() == 0 {
-			if err := ss.out.Flush(); err != nil {
+		if !ss.lineBuffered() {
+			if err := ss.settle(); err != nil {
 				return "", err
 			}
 			ss.conn.SetReadDeadline(ss.deadline())
@@ -122,6 +153,12 @@ func (ss *session) readLine() (string, error) {
 			return "", err
 		}
 	}
+}
+
+// lineBuffered tells whether a whole command came in already.
+func (ss *session) lineBuffered() bool {
+	b, _ := ss.in.Peek(ss.in.Buffered())
+	return bytes.IndexByte(b, '\n') >= 0
 }
 
 func (ss *session) deadline() time.Time {
@@ -163,8 +200,8 @@ func (ss *session) wrong(format string, args ...any) {
 
 // problem tells of a failure of the storage or the directory, with RFC 2449's
 // and RFC 3206's codes. The text is ours: theirs is for the log.
-func (ss *session) problem(err error, doing string) {
-	ss.s.host.Log.Error().Err(err).Str("user", ss.user).Msg("cannot " + doing)
+func (ss *session) problem(err error, user, doing string) {
+	ss.s.host.Log.Error().Err(err).Str("user", user).Stringer("client", ss.raw.RemoteAddr()).Msg("cannot " + doing)
 	switch fail.KindOf(err) {
 	case fail.Invalid, fail.NotFound, fail.Denied, fail.Unsupported:
 		ss.fail("[SYS/PERM] Cannot %s", doing)
@@ -179,75 +216,3 @@ func (ss *session) call() (context.Context, context.CancelFunc) {
 
 // mayLogIn: a password only goes over TLS, or where the operator allowed it.
 func (ss *session) mayLogIn() bool { return ss.secure || ss.s.host.InsecureAuth }
-
-// login checks a password, takes the maildrop and looks into it.
-func (ss *session) login(identity, user, password string) {
-	ss.user = user
-	ctx, cancel := ss.call()
-	defer cancel()
-	answer, err := ss.s.host.Directory.Authenticate(ctx, &v1.AuthenticateRequest{
-		Username: user, Password: password, AuthorizationIdentity: identity,
-		ClientIp: ss.source.Addr().String(), Service: "pop3",
-	})
-	log := ss.s.host.Log.With().Str("user", user).Stringer("client", ss.raw.RemoteAddr()).Logger()
-	switch {
-	case fail.Is(err, fail.Denied), fail.Is(err, fail.NotFound), fail.Is(err, fail.Invalid):
-		wait := ss.s.gate.Failed(ss.source)
-		log.Info().Dur("delay", wait).Msg("login refused")
-		admission.Wait(ss.s.ctx, wait)
-		ss.fail("[AUTH] Authentication failed")
-		if ss.attempts++; ss.attempts >= ss.s.config.MaxLoginAttempts {
-			ss.ended = true
-		}
-		return
-	case err != nil:
-		ss.problem(err, "check the password")
-		return
-	}
-	account := answer.GetAccount()
-	if !ss.s.gate.Join(account) {
-		log.Info().Msg("maildrop in use")
-		ss.fail("[IN-USE] Another session has the maildrop, try again later")
-		return
-	}
-	store, err := ss.s.host.Storage.Open(ctx, account)
-	if err == nil {
-		ss.drop, err = openMaildrop(ctx, store)
-	}
-	if err != nil {
-		ss.s.gate.Part(account)
-		ss.problem(err, "open the maildrop")
-		return
-	}
-	ss.account, ss.store = account, store
-	count, size := ss.drop.total()
-	log.Info().Str("account", account).Bool("tls", ss.secure).Int("messages", count).Msg("login")
-	ss.ok("%d messages (%d octets)", count, size)
-}
-
-// send streams a message, at most lines lines of its body (all if negative).
-func (ss *session) send(n int, lines int) {
-	m := ss.drop.messages[n-1]
-	begun := false
-	// A slow client may take its time: each write has its own limit.
-	ctx, cancel := context.WithTimeout(ss.s.ctx, 24*time.Hour)
-	defer cancel()
-	err := ss.drop.open(ctx, m, func(r io.Reader) error {
-		begun = true
-		ss.ok("%d octets", m.size)
-		return stuff(ss.out, r, lines)
-	})
-	switch {
-	case err == nil && begun:
-	case begun:
-		// The answer cannot be completed, and anything that follows would be
-		// taken for its rest.
-		ss.s.host.Log.Error().Err(err).Str("account", ss.account).Msg("cannot complete a message")
-		ss.ended = true
-		ss.raw.Close()
-	case err == nil:
-		ss.fail("[SYS/PERM] The message was removed by another client")
-	default:
-		ss.problem(err, "read the message")
-	}
-}
