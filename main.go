@@ -15,7 +15,12 @@ import (
 var version = "0.1.0-dev"
 
 func main() {
-	app := &command.App{
+	os.Exit(app().Run(context.Background(), os.Args[1:]))
+}
+
+// app names the parts.
+func app() *command.App {
+	return &command.App{
 		Version: version,
 		Bundled: plugins.Bundled(),
 		Users:   peopleFile{},
@@ -23,7 +28,6 @@ func main() {
 		Stdout:  os.Stdout,
 		Stderr:  os.Stderr,
 	}
-	os.Exit(app.Run(context.Background(), os.Args[1:]))
 }
 
 // peopleFile lets the command line edit the file directory's file.

@@ -14,9 +14,9 @@ welcome = <<-EOT
   Users: tom@hanks.example and meg@ryan.example, password "sleepless" for both.
 
   Send a mail:
-    curl --url smtp://127.0.0.1:2587 --user tom@hanks.example:sleepless \
-      --mail-from tom@hanks.example --mail-rcpt meg@ryan.example \
-      --upload-file - <<< $'From: Tom <tom@hanks.example>\nTo: meg@ryan.example\nSubject: You have got mail\n\nHello Meg\n'
+    printf 'From: tom@hanks.example\nTo: meg@ryan.example\nSubject: You have got mail\n\nHello Meg\n' |
+      curl --crlf -T - smtp://127.0.0.1:2587 --user tom@hanks.example:sleepless \
+        --mail-from tom@hanks.example --mail-rcpt meg@ryan.example
 
   Read it:
     curl --user meg@ryan.example:sleepless 'imap://127.0.0.1:2143/INBOX;MAILINDEX=1'

@@ -55,12 +55,13 @@ server: transactions under way may end, what is not delivered stays in the queue
 
 // logger writes JSON, or lines for people, as the configuration says.
 func logger(w io.Writer, l config.Log) zerolog.Logger {
+	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
 	level, err := zerolog.ParseLevel(l.Level)
 	if err != nil {
 		level = zerolog.InfoLevel
 	}
 	if l.Format == "console" {
-		w = zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05.000", NoColor: !terminal(w)}
+		w = zerolog.ConsoleWriter{Out: w, FieldsOrder: []string{"queue_id", "from", "to"}, TimeFormat: "15:04:05.000", NoColor: !terminal(w)}
 	}
 	return zerolog.New(w).Level(level).With().Timestamp().Logger()
 }

@@ -71,7 +71,7 @@ func (l *loader) topLevel() {
 	first := map[string]*hclsyntax.Attribute{}
 	for _, b := range l.bodies {
 		r := &reader{l: l, body: &hclsyntax.Body{Attributes: b.Attributes}, what: "the top of the file"}
-		for _, name := range []string{"hostname", "data_dir"} {
+		for _, name := range []string{"hostname", "data_dir", "welcome"} {
 			a := b.Attributes[name]
 			if a == nil {
 				continue
@@ -88,6 +88,7 @@ func (l *loader) topLevel() {
 			}
 		}
 		r.path("data_dir", &l.cfg.DataDir)
+		r.str("welcome", &l.cfg.Welcome)
 		for name := range blockLabels {
 			r.blocks = append(r.blocks, name)
 		}
@@ -345,6 +346,7 @@ func (l *loader) nextHop(typ string, r *reader) *NextHop {
 	r.duration("connect_timeout", &n.ConnectTimeout)
 	r.duration("command_timeout", &n.CommandTimeout)
 	r.duration("data_timeout", &n.DataTimeout)
+	r.boolean("allow_loopback", &n.AllowLoopback)
 	if b := r.block("dns"); b != nil {
 		inner := l.reader(b)
 		d := l.dns(b, inner)

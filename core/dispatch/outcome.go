@@ -274,17 +274,26 @@ func (j *job) recipient(index int32) *queue.Recipient {
 func (j *job) tell(changes []queue.Change, notices []*queue.NewMessage) {
 	for i := range changes {
 		c := &changes[i]
-		e := j.log.Info().Str("to", j.recipient(c.Index).Address).Str("route", c.Route)
+		e := j.log.Info().Str("to", j.recipient(c.Index).Address)
+		if c.Route != "" {
+			e = e.Str("route", c.Route)
+		}
 		if c.Deliver != "" {
 			e = e.Str("deliver", c.Deliver)
 		}
 		if a := c.Attempt; a != nil {
-			e = e.Int("code", a.Code).Str("enhanced", a.Enhanced).Str("reply", a.Text).Str("remote", a.RemoteMTA).Str("tls", a.TLS)
+			e = e.Int("code", a.Code).Str("enhanced", a.Enhanced).Str("reply", a.Text)
+			if a.RemoteMTA != "" {
+				e = e.Str("remote", a.RemoteMTA)
+			}
+			if a.TLS != "" {
+				e = e.Str("tls", a.TLS)
+			}
 		}
 		if c.State == queue.Waiting {
 			e = e.Time("next", c.Next)
 		}
-		if c.Reason != "" {
+		if c.Reason != "" && (c.Attempt == nil || c.Reason != c.Attempt.Text) {
 			e = e.Str("reason", c.Reason)
 		}
 		for _, a := range c.Add {
