@@ -119,7 +119,7 @@ func (ss *session) login(identity, username, password string) error {
 	defer cancel()
 	answer, err := ss.s.host.Directory.Authenticate(ctx, &v1.AuthenticateRequest{
 		Username: username, Password: password, AuthorizationIdentity: identity,
-		ClientIp: ss.c.source.Addr().String(), Service: "imap",
+		ClientIp: admission.Host(ss.c.RemoteAddr()), Service: "imap",
 	})
 	log := ss.s.host.Log.With().Str("user", username).Stringer("client", ss.c.RemoteAddr()).Logger()
 	switch {

@@ -28,14 +28,15 @@ func FuzzCommands(f *testing.F) {
 			ss := newSession(s, a, netip.Prefix{})
 			ss.use(a, false)
 			var out bytes.Buffer
-			ss.out = bufio.NewWriter(&out)
+			ss.small = bufio.NewWriter(&out)
+			ss.out = ss.small
 			if in {
 				ss.drop = &maildrop{mailbox: &v1.Mailbox{UidValidity: 1}, messages: []*message{{uid: 1, size: 10}}}
 			}
 			for _, line := range strings.Split(text, "\r\n") {
 				verb := strings.ToUpper(strings.TrimSpace(line))
-				if ss.ended || strings.HasPrefix(verb, "QUIT") || strings.HasPrefix(verb, "RETR") || strings.HasPrefix(verb, "TOP") {
-					// Those go to the storage.
+				if ss.ended || strings.HasPrefix(verb, "QUIT") || strings.HasPrefix(verb, "RETR") || strings.HasPrefix(verb, "TOP") || strings.HasPrefix(verb, "LIST") || strings.HasPrefix(verb, "UIDL") {
+					// Those go to the storage, or answer through the connection.
 					break
 				}
 				out.Reset()
@@ -56,9 +57,11 @@ func FuzzStuff(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var out bytes.Buffer
-		if err := stuff(bufio.NewWriter(&out), bytes.NewReader(text), -1); err != nil {
+		w := bufio.NewWriter(&out)
+		if err := stuff(w, bytes.NewReader(text), -1); err != nil {
 			t.Fatal(err)
 		}
+		w.Flush()
 		got, ok := strings.CutSuffix(out.String(), ".\r\n")
 		if !ok {
 			t.Fatalf("no final dot in %q", out.String())

@@ -90,7 +90,7 @@ func start(t testing.TB, insecure bool, edit func(*pop3.Config)) *site {
 		listeners = append(listeners, access.Listener{Listener: l, ImplicitTLS: implicit})
 	}
 	s := &site{t: t, store: store, address: listeners[0].Addr().String(), tls: listeners[1].Addr().String()}
-	s.server, err = pop3.New(config, access.Host{
+	s.server, err = pop3.New(config, &access.Host{
 		Hostname: "mx.ryan.example", Listeners: listeners, InsecureAuth: insecure,
 		TLS:     &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
 		Storage: store, Directory: people{}, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel),

@@ -14,7 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/stagecoach-mta/stagecoach/plugins/imap/admission"
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 )
 

@@ -71,6 +71,15 @@ func Source(a net.Addr) netip.Prefix {
 	return p
 }
 
+// Host is the peer's address without its port, as a log or a directory wants it.
+func Host(a net.Addr) string {
+	host, _, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	return host
+}
+
 // Enter counts a connection; false if there are too many. Leave undoes it.
 func (g *Gate) Enter(from netip.Prefix) bool {
 	g.mu.Lock()
