@@ -3,49 +3,102 @@ package pop3
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"io"
 	"net"
-	"net/netip"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/stagecoach-mta/stagecoach/plugins/imap/admission"
 	"github.com/stagecoach-mta/stagecoach/sdk/access"
+	"github.com/stagecoach-mta/stagecoach/sdk/directory"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
+	"github.com/stagecoach-mta/stagecoach/sdk/storage"
 )
 
-// FuzzCommands: no line makes a session fail, and every line of the answer that
-// is not in a list says OK or ERR.
-func FuzzCommands(f *testing.F) {
-	for _, s := range []string{"STAT", "LIST 1", "UIDL", "DELE 1\r\nRSET", "TOP 1 99999999999", "AUTH PLAIN =", "capa", "LIST -1", "RETR", "\x00"} {
-		f.Add(s)
+// anybody is a directory and a storage: every password is right, and every
+// maildrop has two messages. It remembers what was removed.
+type anybody struct {
+	directory.Directory
+	storage.Storage
+	storage.Account
+	removed int
+}
+
+func (a *anybody) Authenticate(_ context.Context, r *v1.AuthenticateRequest) (*v1.AuthenticateResponse, error) {
+	return &v1.AuthenticateResponse{Account: r.GetUsername()}, nil
+}
+
+func (a *anybody) Open(context.Context, string) (storage.Account, error) { return a, nil }
+
+func (a *anybody) List(context.Context, *v1.ListMailboxesRequest) (*v1.ListMailboxesResponse, error) {
+	return &v1.ListMailboxesResponse{Mailboxes: []*v1.Mailbox{{Id: "1"}}}, nil
+}
+
+func (a *anybody) Snapshot(context.Context, *v1.SnapshotRequest) (*v1.SnapshotResponse, error) {
+	return &v1.SnapshotResponse{Mailbox: &v1.Mailbox{UidValidity: 7}, Uids: []uint32{3, 5}, Sizes: []int64{12, 6}}, nil
+}
+
+func (a *anybody) Fetch(_ context.Context, r *v1.FetchRequest, item func(*v1.FetchResponse_Item) error) error {
+	text := map[uint32]string{3: "A: b\r\n\r\nc.\r\n", 5: "D: e\r\n"}[r.GetUids()[0].GetFirst()]
+	return item(&v1.FetchResponse_Item{Message: &v1.MessageRef{Where: &v1.MessageRef_Inline{Inline: []byte(text)}}})
+}
+
+func (a *anybody) Expunge(_ context.Context, r *v1.ExpungeRequest) (*v1.ExpungeResponse, error) {
+	for _, u := range r.GetUids() {
+		a.removed += int(u.GetLast() - u.GetFirst() + 1)
 	}
-	f.Fuzz(func(t *testing.T, text string) {
-		for _, in := range []bool{false, true} {
-			s := &Server{config: DefaultConfig(), host: access.Host{}, gate: admission.New(admission.Limits{})}
-			a, b := net.Pipe()
-			defer a.Close()
-			defer b.Close()
-			ss := newSession(s, a, netip.Prefix{})
-			ss.use(a, false)
-			var out bytes.Buffer
-			ss.small = bufio.NewWriter(&out)
-			ss.out = ss.small
-			if in {
-				ss.drop = &maildrop{mailbox: &v1.Mailbox{UidValidity: 1}, messages: []*message{{uid: 1, size: 10}}}
-			}
-			for _, line := range strings.Split(text, "\r\n") {
-				verb := strings.ToUpper(strings.TrimSpace(line))
-				if ss.ended || strings.HasPrefix(verb, "QUIT") || strings.HasPrefix(verb, "RETR") || strings.HasPrefix(verb, "TOP") || strings.HasPrefix(verb, "LIST") || strings.HasPrefix(verb, "UIDL") {
-					// Those go to the storage, or answer through the connection.
-					break
-				}
-				out.Reset()
-				ss.command(line)
-				ss.out.Flush()
-				if got := out.String(); !strings.HasPrefix(got, "+OK") && !strings.HasPrefix(got, "-ERR") || !strings.HasSuffix(got, "\r\n") {
-					t.Errorf("%q is answered with %q", line, got)
-				}
-			}
+	return &v1.ExpungeResponse{}, nil
+}
+
+// script is a connection on which a client says its text and hangs up.
+type script struct {
+	io.Reader
+	bytes.Buffer
+}
+
+func (s *script) Read(p []byte) (int, error)       { return s.Reader.Read(p) }
+func (s *script) Close() error                     { return nil }
+func (s *script) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (s *script) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (s *script) SetDeadline(time.Time) error      { return nil }
+func (s *script) SetReadDeadline(time.Time) error  { return nil }
+func (s *script) SetWriteDeadline(time.Time) error { return nil }
+
+// FuzzCommands: whatever is said, the session ends without a panic, answers in
+// whole lines, and removes only what DELE named, after QUIT.
+func FuzzCommands(f *testing.F) {
+	for _, s := range []string{
+		"STAT", "LIST 1", "UIDL", "DELE 1\r\nRSET\r\nQUIT\r\n", "DELE 2\r\nQUIT\r\n", "DELE 1\r\nDELE 2\r\nquit\n",
+		"TOP 1 99999999999", "TOP 1 0\r\nRETR 2\r\n", "AUTH PLAIN =", "AUTH PLAIN\r\n*\r\n", "capa", "LIST -1", "RETR", "\x00",
+	} {
+		f.Add(s, true)
+		f.Add(s, false)
+	}
+	f.Fuzz(func(t *testing.T, text string, in bool) {
+		if in {
+			text = "USER meg@ryan.example\r\nPASS sleep less\r\n" + text
+		}
+		config := DefaultConfig()
+		config.LoginDelay, config.MaxLoginDelay = 0, 0
+		a := &anybody{}
+		s, err := New(config, &access.Host{Hostname: "mx.ryan.example", InsecureAuth: true, Storage: a, Directory: a, Log: zerolog.Nop()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		nc := &script{Reader: strings.NewReader(text)}
+		ss := newSession(s, nc, admission.Source(nc.RemoteAddr()))
+		ss.serve(false)
+		got := nc.String()
+		if !strings.HasPrefix(got, "+OK mx.ryan.example") || !strings.HasSuffix(got, "\r\n") || strings.Count(got, "\n") != strings.Count(got, "\r\n") {
+			t.Errorf("%q is answered with %q", text, got)
+		}
+		upper := strings.ToUpper(text)
+		if said := strings.Count(upper, "DELE"); a.removed > said || a.removed > 0 && !strings.Contains(upper, "QUIT") {
+			t.Errorf("%q removed %d messages", text, a.removed)
 		}
 	})
 }

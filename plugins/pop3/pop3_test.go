@@ -63,6 +63,12 @@ type site struct {
 
 func start(t testing.TB, insecure bool, edit func(*pop3.Config)) *site {
 	t.Helper()
+	return startOver(t, insecure, edit, func(s storage.Storage) storage.Storage { return s })
+}
+
+// startOver is start with something between the server and the storage.
+func startOver(t testing.TB, insecure bool, edit func(*pop3.Config), between func(storage.Storage) storage.Storage) *site {
+	t.Helper()
 	store, err := local.New(local.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +99,7 @@ func start(t testing.TB, insecure bool, edit func(*pop3.Config)) *site {
 	s.server, err = pop3.New(config, &access.Host{
 		Hostname: "mx.ryan.example", Listeners: listeners, InsecureAuth: insecure,
 		TLS:     &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
-		Storage: store, Directory: people{}, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel),
+		Storage: between(store), Directory: people{}, Log: zerolog.Nop(),
 	})
 	if err != nil {
 		t.Fatal(err)

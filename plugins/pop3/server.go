@@ -189,12 +189,12 @@ func (s *Server) gone(ss *session) {
 	if p := recover(); p != nil {
 		s.host.Log.Error().Interface("panic", p).Msg("session failed")
 	}
+	ss.release()
 	if ss.conn != nil {
 		// TLS says that nothing follows; clients tell that from a cut.
 		ss.conn.Close()
 	}
 	ss.raw.Close()
-	ss.release()
 	s.gate.Leave(ss.source)
 	s.meters.connections.Add(-1)
 	s.mu.Lock()
