@@ -51,7 +51,7 @@ deliver "lmtp" "inside" {
 
 deliver "smtp" "lists" {
   hosts = ["192.0.2.11:25"]
-  tls       = "opportunistic"
+  tls   = "opportunistic"
 }
 
 test "the domain's mail goes inside" {

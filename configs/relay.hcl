@@ -38,9 +38,9 @@ route "internet" {
 
 deliver "smtp" "partner" {
   hosts    = ["smtp.ryan.example:587"]
-  tls       = "verify"
-  username  = "hanks"
-  password  = env("PARTNER_PASSWORD")
+  tls      = "verify"
+  username = "hanks"
+  password = env("PARTNER_PASSWORD")
 }
 
 deliver "smtp" "internet" {}

@@ -45,7 +45,20 @@ type Outcome struct {
 	NotTried bool
 	// Unreachable: nobody at the destination answered at all.
 	Unreachable bool
+	// Hand is how a delivered mail left us.
+	Hand Hand
 }
+
+// Hand is into whose hands a delivery went, which decides who reports it
+// (RFC 3461 section 5.2).
+type Hand uint8
+
+// A mailbox; a host that does not know DSNs; a host that reports in our stead.
+const (
+	Final Hand = iota
+	Relayed
+	DutyPassed
+)
 
 // Unreachable tells why nobody at a destination answered: the text of the first
 // outcome, if all of them say so; else "".

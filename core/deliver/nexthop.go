@@ -66,8 +66,12 @@ func (j *Job) pair(got []nexthop.Outcome, clock func() time.Time) []Outcome {
 		if remote == "" {
 			remote = g.RemoteAddr
 		}
+		hand := Relayed
+		if g.DSN {
+			hand = DutyPassed
+		}
 		out = append(out, Outcome{
-			Index: r.Index,
+			Index: r.Index, Hand: hand,
 			Attempt: queue.Attempt{
 				At: clock(), Code: g.Code, Enhanced: fmt.Sprintf("%d.%d.%d", g.Enhanced[0], g.Enhanced[1], g.Enhanced[2]),
 				Text: g.Text, RemoteMTA: remote, TLS: g.TLS,

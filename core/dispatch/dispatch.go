@@ -44,8 +44,8 @@ type Plan struct {
 	DelayNotice time.Duration
 	// PerDestination is how many deliveries run at once to one destination.
 	PerDestination int
-	// Hostname for DSNs.
-	Hostname string
+	// Reports makes DSNs.
+	Reports Reporter
 }
 
 // Options of a Dispatcher.
@@ -53,8 +53,6 @@ type Options struct {
 	Queue queue.Queue
 	// Plan returns the current generation; a job keeps the one it began with.
 	Plan func() *Plan
-	// Reports makes DSNs.
-	Reports Reporter
 	// Workers is how many messages are worked on at the same time, Waiting how
 	// many more may wait in memory for a busy destination.
 	Workers, Waiting int
@@ -166,7 +164,7 @@ func (d *Dispatcher) claim(ctx context.Context) (int, error) {
 func (d *Dispatcher) work(ctx context.Context, c *queue.Claim) {
 	ctx, cancel := context.WithTimeout(ctx, jobTimeout)
 	defer cancel()
-	j := &job{Dispatcher: d, plan: d.Plan(), claim: c, log: d.Log.With().Str("queue_id", c.ID).Logger()}
+	j := &job{Dispatcher: d, plan: d.Plan(), claim: c, hands: make(map[int32]deliver.Hand), log: d.Log.With().Str("queue_id", c.ID).Logger()}
 	if err := j.run(ctx); err != nil {
 		if errors.Is(err, queue.ErrLeaseLost) || errors.Is(err, queue.ErrNotFound) {
 			j.log.Warn().Err(err).Msg("somebody else has this message now")

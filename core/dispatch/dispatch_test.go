@@ -192,9 +192,9 @@ func newRig(t *testing.T, routes string) *rig {
 		Directories: directory.NewSet([]directory.Named{{Ref: "directory.file.people", Directory: people{}}}),
 		Transports:  map[string]deliver.Transport{"deliver.smtp.here": r.here, "deliver.smtp.away": r.away},
 		Editing:     message.Editor{}, Retry: []time.Duration{time.Minute, 10 * time.Minute}, Expire: 24 * time.Hour,
-		DelayNotice: 4 * time.Hour, PerDestination: 2,
+		DelayNotice: 4 * time.Hour, PerDestination: 2, Reports: r.notes,
 	}
-	r.d = New(Options{Queue: r.q, Plan: func() *Plan { return plan }, Reports: r.notes, Clock: r.clock.Now, Log: zerolog.Nop()})
+	r.d = New(Options{Queue: r.q, Plan: func() *Plan { return plan }, Clock: r.clock.Now, Log: zerolog.Nop()})
 	return r
 }
 

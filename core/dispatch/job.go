@@ -33,6 +33,8 @@ type job struct {
 
 	mu   sync.Mutex
 	open int // due recipients not yet journalled
+	// hands is how recipients were delivered, for the notices.
+	hands map[int32]deliver.Hand
 }
 
 // group is the recipients that go one way.

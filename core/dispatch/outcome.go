@@ -29,6 +29,8 @@ type Reported struct {
 	Attempt   *queue.Attempt
 	// RetryUntil is when a delayed mail is given up.
 	RetryUntil time.Time
+	// Relayed: delivered to a host that does not know DSNs.
+	Relayed bool
 }
 
 func reply(code int, enhanced, text string) *queue.Attempt {
@@ -101,8 +103,18 @@ func (j *job) expires() time.Time {
 	return j.claim.Received.Add(j.plan.Expire)
 }
 
+// handedOn tells how a delivered recipient left us.
+func (j *job) handedOn(index int32) deliver.Hand {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.hands[index]
+}
+
 // outcome turns what a transport said into a change.
 func (j *job) outcome(r *queue.Recipient, o deliver.Outcome) *queue.Change {
+	j.mu.Lock()
+	j.hands[r.Index] = o.Hand
+	j.mu.Unlock()
 	a := o.Attempt
 	c := j.settle(r, &a)
 	if c.State != queue.Waiting {
@@ -226,13 +238,23 @@ func (j *job) commit(ctx context.Context, changes []queue.Change) error {
 // what is delayed, one for what was delivered and asked for.
 func (j *job) notices(changes []queue.Change) ([]*queue.NewMessage, error) {
 	by := map[queue.State][]Reported{}
+	var relayed []Reported
 	for i := range changes {
 		c := &changes[i]
 		r := j.recipient(c.Index)
 		about := Reported{Recipient: r, State: c.State, Attempt: c.Attempt, RetryUntil: j.expires()}
 		switch c.State {
-		case queue.Failed, queue.Delivered:
+		case queue.Failed:
 			by[c.State] = append(by[c.State], about)
+		case queue.Delivered:
+			switch j.handedOn(c.Index) {
+			case deliver.Final:
+				by[c.State] = append(by[c.State], about)
+			case deliver.Relayed:
+				about.Relayed = true
+				relayed = append(relayed, about)
+			case deliver.DutyPassed: // the next host tells (RFC 3461 section 5.2.2)
+			}
 		case queue.Waiting:
 			if j.delayed(r, c) {
 				c.Notified = true
@@ -241,11 +263,11 @@ func (j *job) notices(changes []queue.Change) ([]*queue.NewMessage, error) {
 		}
 	}
 	var out []*queue.NewMessage
-	for _, s := range []queue.State{queue.Failed, queue.Waiting, queue.Delivered} {
-		if len(by[s]) == 0 {
+	for _, about := range [][]Reported{by[queue.Failed], by[queue.Waiting], by[queue.Delivered], relayed} {
+		if len(about) == 0 {
 			continue
 		}
-		m, err := j.Reports.Report(j.claim.Envelope, j.body, by[s])
+		m, err := j.plan.Reports.Report(j.claim.Envelope, j.body, about)
 		if err != nil {
 			return nil, err
 		}

@@ -1,13 +1,9 @@
 package pipeline
 
 import (
-	"github.com/stagecoach-mta/stagecoach/core/dispatch"
 	"github.com/stagecoach-mta/stagecoach/core/filter"
 	"github.com/stagecoach-mta/stagecoach/core/message"
 )
 
 // editing lets filters see and change messages; what they change is spooled.
 func (p *Pipeline) editing() filter.Editing { return message.Editor{Dir: p.spool} }
-
-// reporter makes the notices of this server.
-func (p *Pipeline) reporter() dispatch.Reporter { return &reports{spool: p.spool} }

@@ -213,7 +213,7 @@ func (p *Pipeline) policy(cfg *config.Config, r *config.Receive) *receive.Policy
 	pol := &receive.Policy{
 		Ref: r.Ref, Hostname: r.Hostname, Filters: p.chain(r.Filters), Editing: p.editing(),
 		Recipients: p.set(r.Recipients), SenderCheck: r.SenderCheck, RelayDomains: r.RelayDomains,
-		RelayFrom: r.RelayFrom, MaxHops: r.MaxHops, Reports: p.reporter(), Log: p.Log.With().Str("listener", r.Ref).Logger(),
+		RelayFrom: r.RelayFrom, MaxHops: r.MaxHops, Reports: &reports{cfg.Hostname}, Log: p.Log.With().Str("listener", r.Ref).Logger(),
 	}
 	if r.Auth != nil {
 		pol.Auth = p.directory(r.Auth)
@@ -228,7 +228,7 @@ func (p *Pipeline) newPlan(cfg *config.Config, ways map[string]*deliver.NextHop)
 		Transports: map[string]deliver.Transport{}, RouteFilters: map[string]filter.Chain{},
 		DeliverFilters: map[string]filter.Chain{}, Editing: p.editing(),
 		Retry: cfg.Queue.Retry, Expire: cfg.Queue.Expire, DelayNotice: cfg.Queue.DelayNotice,
-		PerDestination: cfg.Queue.PerDomain, Hostname: cfg.Hostname,
+		PerDestination: cfg.Queue.PerDomain, Reports: &reports{cfg.Hostname},
 	}
 	for _, r := range cfg.Routes {
 		if len(r.Filters) > 0 {

@@ -77,7 +77,7 @@ func Start(ctx context.Context, cfg *config.Config, o Options) (p *Pipeline, err
 	run, cancel := context.WithCancel(context.Background())
 	p.stop = cancel
 	p.dispatcher = dispatch.New(dispatch.Options{
-		Queue: p.queue, Plan: p.plan.Load, Reports: p.reporter(), Workers: cfg.Queue.Workers, Clock: time.Now, Log: p.Log,
+		Queue: p.queue, Plan: p.plan.Load, Workers: cfg.Queue.Workers, Clock: time.Now, Log: p.Log,
 	})
 	p.running.Go(func() {
 		if err := p.dispatcher.Run(run); err != nil {
