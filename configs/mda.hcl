@@ -79,7 +79,7 @@ test "a user's mail is kept here" {
 
 test "a user's mail to others goes out" {
   from = "meg@ryan.example"
-  to   = "tom@hanks.example"
+  to   = "annie@reed.example"
   user = "meg@ryan.example"
 
   expect {

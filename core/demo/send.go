@@ -56,7 +56,7 @@ func (s *site) send(ctx context.Context, from, to, subject, text string) (string
 		return "", err
 	}
 	_ = c.Quit()
-	return resp.StatusText, nil
+	return strings.TrimPrefix(resp.StatusText, "2.6.0 "), nil
 }
 
 // refused sends and wants to be refused; the refusal is what happened.
