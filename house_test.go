@@ -102,9 +102,7 @@ func TestPluginReadmes(t *testing.T) {
 		t.Fatal("no bundled plugins found", err)
 	}
 	more, _ := filepath.Glob("plugins/*/*.go")
-	for _, f := range more {
-		dirs = append(dirs, f)
-	}
+	dirs = append(dirs, more...)
 	done := map[string]bool{}
 	for _, f := range dirs {
 		dir := filepath.Dir(f)

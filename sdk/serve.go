@@ -145,7 +145,7 @@ func (s *Server) endOnTerm() {
 }
 
 func (s *Server) end() {
-	s.Drain(context.Background(), &v1.DrainRequest{DeadlineMs: termGrace.Milliseconds()})
+	_, _ = s.Drain(context.Background(), &v1.DrainRequest{DeadlineMs: termGrace.Milliseconds()})
 	if s.Close() != nil {
 		os.Exit(1)
 	}

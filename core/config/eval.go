@@ -169,7 +169,7 @@ func (l *loader) checkAttributes(t hcl.Traversal, typ cty.Type) bool {
 // compared complains about sender == "tom@hanks.example", which never holds.
 func (l *loader) compared(x hclsyntax.Expression) bool {
 	good := true
-	hclsyntax.VisitAll(x, func(n hclsyntax.Node) hcl.Diagnostics {
+	_ = hclsyntax.VisitAll(x, func(n hclsyntax.Node) hcl.Diagnostics {
 		op, ok := n.(*hclsyntax.BinaryOpExpr)
 		if !ok || op.Op != hclsyntax.OpEqual && op.Op != hclsyntax.OpNotEqual {
 			return nil

@@ -35,7 +35,7 @@ var (
 )
 
 func useOwnOperators(x hclsyntax.Expression) {
-	hclsyntax.VisitAll(x, func(n hclsyntax.Node) hcl.Diagnostics {
+	_ = hclsyntax.VisitAll(x, func(n hclsyntax.Node) hcl.Diagnostics {
 		switch n := n.(type) {
 		case *hclsyntax.BinaryOpExpr:
 			if own, ok := ownOperators[n.Op]; ok {

@@ -141,14 +141,14 @@ func (c *child) reap() {
 	close(c.exited)
 	c.kill()
 	c.mu.Lock()
-	c.cmd.Wait()
+	_ = c.cmd.Wait()
 	c.gone = true
 	c.mu.Unlock()
 	// A process that left the group may still hold the pipes: what is in them
 	// is read, but nobody waits for more.
 	soon := time.Now().Add(100 * time.Millisecond)
-	c.stdout.SetReadDeadline(soon)
-	c.stderr.SetReadDeadline(soon)
+	_ = c.stdout.SetReadDeadline(soon)
+	_ = c.stderr.SetReadDeadline(soon)
 	close(c.reaped)
 }
 

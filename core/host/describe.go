@@ -54,7 +54,7 @@ func (h *Host) Describe(ctx context.Context, spec Spec) (*v1.DescribeResponse, e
 	// Only a cache: an error costs the next one time and nothing else.
 	if b, err := proto.Marshal(resp); err == nil && os.MkdirAll(filepath.Dir(path), 0o700) == nil {
 		if os.WriteFile(path+".new", b, 0o600) == nil {
-			os.Rename(path+".new", path)
+			_ = os.Rename(path+".new", path)
 		}
 	}
 	return h.remember(key, resp), nil

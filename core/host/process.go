@@ -129,7 +129,7 @@ func (p *process) handshake(ctx context.Context, h *Host, files []*os.File) erro
 	if err != nil {
 		return p.notStarted(ctx, err)
 	}
-	os.WriteFile(filepath.Join(p.dir, "pid"), []byte(p.child.ID()+"\n"), 0o600)
+	_ = os.WriteFile(filepath.Join(p.dir, "pid"), []byte(p.child.ID()+"\n"), 0o600)
 	p.conn, err = grpc.NewClient("passthrough:///plugin",
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			var d net.Dialer
@@ -191,7 +191,7 @@ func (p *process) notStarted(ctx context.Context, err error) error {
 func (p *process) readOutput() {
 	p.tasks.Go(func() {
 		w := &lineWriter{log: p.lines}
-		io.Copy(w, p.child.stderr)
+		_, _ = io.Copy(w, p.child.stderr)
 		w.flush()
 	})
 }
@@ -219,7 +219,7 @@ func (p *process) readStdio() {
 			b = b[n:]
 			if num == 2 && typ == protowire.BytesType {
 				data, _ := protowire.ConsumeBytes(b)
-				w.Write(data)
+				_, _ = w.Write(data)
 			}
 			if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
 				break
@@ -375,7 +375,7 @@ func (p *process) quit(ctx context.Context) {
 	if p.caller != nil {
 		p.caller.Close()
 	}
-	p.conn.Invoke(ctx, "/plugin.GRPCController/Shutdown", &emptypb.Empty{}, &emptypb.Empty{})
+	_ = p.conn.Invoke(ctx, "/plugin.GRPCController/Shutdown", &emptypb.Empty{}, &emptypb.Empty{})
 	select {
 	case <-p.child.exited:
 	case <-ctx.Done():

@@ -233,7 +233,8 @@ func (s *Session) enqueue(ctx context.Context, body spool.Body, out *filter.Outc
 	s.log.Info().Str("queue_id", env.ID).Str("transaction", s.env.GetTransaction()).Str("from", env.Sender).
 		Strs("to", addresses(env)).Int64("size", env.Size).Str("message_id", env.MessageID).
 		Str("client", s.env.GetClient().GetIp()).Str("user", s.env.GetClient().GetUser()).Str("listener", s.Ref).Msg("queued")
-	return env.ID, s.inject(ctx, out)
+	s.inject(ctx, out)
+	return env.ID, nil
 }
 
 func (s *Session) bounce(ctx context.Context, env *queue.Envelope, body spool.Body, about []dispatch.Reported) error {
@@ -245,7 +246,7 @@ func (s *Session) bounce(ctx context.Context, env *queue.Envelope, body spool.Bo
 }
 
 // inject queues the messages that filters made.
-func (s *Session) inject(ctx context.Context, out *filter.Outcome) error {
+func (s *Session) inject(ctx context.Context, out *filter.Outcome) {
 	for _, in := range out.Inject {
 		env := &queue.Envelope{
 			Received: s.backend.Clock(), Sender: in.GetSender(), Origin: "filter", Size: in.GetMessage().GetSize(),
@@ -263,7 +264,6 @@ func (s *Session) inject(ctx context.Context, out *filter.Outcome) error {
 			s.log.Error().Err(err).Str("from", env.Sender).Msg("a filter's message was not queued")
 		}
 	}
-	return nil
 }
 
 func heldBy(outs ...*filter.Outcome) string {

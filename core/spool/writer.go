@@ -123,7 +123,7 @@ func (w *Writer) Finish() (Body, error) {
 // Abort throws the message away; after Finish it does nothing.
 func (w *Writer) Abort() {
 	if w.err == nil {
-		w.fail(ErrClosed)
+		_ = w.fail(ErrClosed)
 	}
 }
 

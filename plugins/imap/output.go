@@ -53,7 +53,7 @@ func (o *output) untagged(line string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.within && len(o.head) == 0 {
-		o.put([]byte(line))
+		_ = o.put([]byte(line))
 	}
 }
 

@@ -94,8 +94,8 @@ func New(config Config, host access.Host) (*Server, error) {
 func (s *Server) Serve(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, s.abort)
 	defer stop()
-	s.parsers.Go(func() { s.clear.Serve(s.toClear) })
-	s.parsers.Go(func() { s.secured.Serve(s.toSecured) })
+	s.parsers.Go(func() { _ = s.clear.Serve(s.toClear) })
+	s.parsers.Go(func() { _ = s.secured.Serve(s.toSecured) })
 	var accepting sync.WaitGroup
 	errs := make(chan error, len(s.host.Listeners))
 	for _, l := range s.host.Listeners {
@@ -182,7 +182,7 @@ func (s *Server) accept(l access.Listener) error {
 			s.host.Log.Warn().Stringer("client", nc.RemoteAddr()).Msg("too many connections")
 			if !l.ImplicitTLS {
 				nc.SetWriteDeadline(time.Now().Add(time.Second))
-				nc.Write([]byte("* BYE Too many connections\r\n"))
+				_, _ = nc.Write([]byte("* BYE Too many connections\r\n"))
 			}
 			nc.Close()
 			continue

@@ -184,7 +184,7 @@ func (s *Store) take(ref *v1.MessageRef) (_ *body, err error) {
 // drop undoes take for a body that no batch refers to.
 func (s *Store) drop(b *body) {
 	if b.inline == nil {
-		s.fs.Remove(s.blobPath(b.id))
+		_ = s.fs.Remove(s.blobPath(b.id))
 	}
 	s.blobs.finish(b.id)
 }
@@ -196,7 +196,7 @@ func (b *body) write(batch *pebble.Batch) {
 		copy(op.Key, key8(tabBlob, b.id))
 		op.Value[0] = blobInline
 		copy(op.Value[1:], b.inline)
-		op.Finish()
+		_ = op.Finish()
 		return
 	}
 	batch.Set(key8(tabBlob, b.id), be.AppendUint64([]byte{blobFile}, uint64(b.size)), nil)

@@ -83,7 +83,7 @@ func (vs *views) make(s *Store, path string, r *rendered, blob io.Reader) error 
 	}
 	err := s.copyFile(path, io.MultiReader(bytes.NewReader(r.prefix), blob), false)
 	if err != nil {
-		s.fs.Remove(path)
+		_ = s.fs.Remove(path)
 	}
 	return err
 }

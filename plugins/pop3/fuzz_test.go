@@ -139,3 +139,40 @@ func FuzzStuff(f *testing.F) {
 		}
 	})
 }
+
+// FuzzTop: TOP gives the header, the empty line and that many lines (RFC 1939
+// section 7).
+func FuzzTop(f *testing.F) {
+	f.Add("A: b\r\n\r\n.c\r\nd\r\n", 1)
+	f.Add("A: b\n\nc\n\nd", 2)
+	f.Add("A: "+strings.Repeat("x", large-3)+"\r\n\r\n"+strings.Repeat("y", large-1)+"\r\nz\r\n", 1)
+	f.Add("\r\n\r\n", 0)
+	f.Fuzz(func(t *testing.T, text string, lines int) {
+		lines = max(lines, 0)
+		var out bytes.Buffer
+		w := bufio.NewWriter(&out)
+		if err := stuff(w, strings.NewReader(text), lines); err != nil {
+			t.Fatal(err)
+		}
+		w.Flush()
+		var want strings.Builder
+		body := -1
+		for line := range strings.Lines(text) {
+			if body >= lines {
+				break
+			}
+			line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
+			if strings.HasPrefix(line, ".") {
+				want.WriteByte('.')
+			}
+			want.WriteString(line + "\r\n")
+			if body >= 0 || line == "" {
+				body++
+			}
+		}
+		want.WriteString(".\r\n")
+		if out.String() != want.String() {
+			t.Errorf("TOP of %q with %d lines is %q, want %q", text, lines, out.String(), want.String())
+		}
+	})
+}

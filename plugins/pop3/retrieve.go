@@ -94,7 +94,7 @@ func stuff(w *bufio.Writer, r io.Reader, lines int) error {
 		}
 	}
 	if !begins {
-		endLine(w, last)
+		_ = endLine(w, last)
 	}
 	_, err := w.WriteString(".\r\n")
 	return err

@@ -155,7 +155,7 @@ func (s *Server) accept(l access.Listener) error {
 			s.host.Log.Warn().Stringer("client", nc.RemoteAddr()).Msg("too many connections")
 			if !l.ImplicitTLS {
 				nc.SetWriteDeadline(time.Now().Add(time.Second))
-				nc.Write([]byte("-ERR [SYS/TEMP] Too many connections\r\n"))
+				_, _ = nc.Write([]byte("-ERR [SYS/TEMP] Too many connections\r\n"))
 			}
 			nc.Close()
 			continue

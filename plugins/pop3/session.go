@@ -121,7 +121,7 @@ func (ss *session) serve(implicitTLS bool) {
 		}
 		ss.command(line)
 	}
-	ss.settle()
+	_ = ss.settle()
 }
 
 var errTooLong = errors.New("line too long")

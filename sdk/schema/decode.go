@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"time"
 
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
@@ -174,7 +173,7 @@ func set(v cty.Value, into reflect.Value) error {
 	switch into.Type() {
 	case durationType:
 		d, err := ParseDuration(v.AsString())
-		into.Set(reflect.ValueOf(time.Duration(d)))
+		into.Set(reflect.ValueOf(d))
 		return err
 	case sizeType:
 		n, err := ParseSize(v.AsString())

@@ -290,7 +290,7 @@ func (c *Conn) write() {
 		select {
 		case <-c.done:
 			if s, ok := c.s.(interface{ CloseSend() error }); ok {
-				s.CloseSend()
+				_ = s.CloseSend()
 			}
 			return
 		case <-c.wake:

@@ -134,7 +134,7 @@ func (v *server) start(id uint64, call *v1.Call) {
 }
 
 func (v *server) refuse(id uint64, err error) {
-	v.send(id, &v1.Reply{Problem: fail.ToProblem(err)})
+	_ = v.send(id, &v1.Reply{Problem: fail.ToProblem(err)})
 }
 
 // answer runs one call.
@@ -170,7 +170,7 @@ func (v *server) answer(ctx context.Context, id uint64, call *v1.Call) {
 		reply.More = false
 	}
 	// A session that cannot be written to fails its receiver too.
-	v.send(id, reply)
+	_ = v.send(id, reply)
 }
 
 // handle calls the handler and survives its panic.

@@ -162,7 +162,7 @@ func (p *pool) quit(c *conn) {
 func (p *pool) goodbye(c *conn) {
 	p.wg.Go(func() {
 		if c.Usable() {
-			c.Quit(context.Background())
+			_ = c.Quit(context.Background())
 		} else {
 			c.Close()
 		}

@@ -74,7 +74,7 @@ func (s *Server) serve(i int, srv *dns.Server) {
 	s.wg.Add(1)
 	go func() {
 		defer s.wg.Done()
-		srv.ActivateAndServe()
+		_ = srv.ActivateAndServe()
 	}()
 	<-started
 }
@@ -86,7 +86,7 @@ func (s *Server) Addr() string { return s.addr }
 func (s *Server) Close() {
 	close(s.done)
 	for _, srv := range s.servers {
-		srv.Shutdown()
+		_ = srv.Shutdown()
 	}
 	s.wg.Wait()
 }
@@ -103,8 +103,11 @@ func (s *Server) Set(name string, records ...string) error {
 			ttl = "60 "
 		}
 		rr, err := dns.NewRR(key + " " + ttl + r)
-		if err != nil || rr == nil {
-			return fmt.Errorf("dnstest: %s %s: not a record: %v", name, r, err)
+		if err != nil {
+			return fmt.Errorf("dnstest: %s %s: not a record: %w", name, r, err)
+		}
+		if rr == nil {
+			return fmt.Errorf("dnstest: %s %s: not a record", name, r)
 		}
 		rrs = append(rrs, rr)
 	}
@@ -156,7 +159,7 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	m.RecursionAvailable = true
 	if len(q.Question) != 1 {
 		m.Rcode = dns.RcodeFormatError
-		w.WriteMsg(m)
+		_ = w.WriteMsg(m)
 		return
 	}
 	udp := w.LocalAddr().Network() == "udp"
@@ -190,9 +193,9 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 		forged := m.Copy()
 		forged.Id++
 		forged.Answer, forged.Rcode = nil, dns.RcodeNameError
-		w.WriteMsg(forged)
+		_ = w.WriteMsg(forged)
 	}
-	w.WriteMsg(m)
+	_ = w.WriteMsg(m)
 }
 
 // answer fills in the records, aliases followed as a recursive server does.

@@ -248,7 +248,7 @@ func (c *Conn) endBulk() {
 // with unread input would make the kernel throw the reply away with a reset.
 func (c *Conn) linger() {
 	if t, ok := c.nc.(*tls.Conn); ok {
-		t.CloseWrite()
+		_ = t.CloseWrite()
 	}
 	half, ok := c.raw.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {

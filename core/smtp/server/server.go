@@ -133,7 +133,7 @@ func (s *Server) start(nc net.Conn, label string) {
 		if !s.ImplicitTLS {
 			// A fresh socket takes these octets without waiting, and the deadline makes sure.
 			nc.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-			nc.Write(appendReply(nil, c.hostReply(421, smtp.EnhancedCode{4, 3, 2}, "Too many connections, try again later"), false))
+			_, _ = nc.Write(appendReply(nil, c.hostReply(421, smtp.EnhancedCode{4, 3, 2}, "Too many connections, try again later"), false))
 		}
 		nc.Close()
 		return

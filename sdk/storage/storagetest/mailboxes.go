@@ -9,9 +9,9 @@ import (
 )
 
 func newAccount(f *fixture) {
-	a := f.open(meg)
+	f.open(meg)
 	f.reopen()
-	a = f.open(meg)
+	a := f.open(meg)
 	roles := map[string]string{}
 	for _, m := range a.list() {
 		roles[m.GetRole()] = m.GetName()
