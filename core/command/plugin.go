@@ -132,7 +132,7 @@ func (a *App) describe(ctx context.Context, what string) (*v1.DescribeResponse, 
 	if _, err := os.Stat(path); err != nil {
 		return nil, err
 	}
-	return describeBinary(ctx, &config.Binary{Name: filepath.Base(path), Path: path}, a.Version)
+	return describeBinary(ctx, &config.Binary{Path: path}, a.Version)
 }
 
 func (a *App) pluginRestart() *cobra.Command {

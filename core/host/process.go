@@ -83,7 +83,8 @@ func (h *Host) start(ctx context.Context, s *Spec, dir string, files []*os.File)
 		p.end()
 		return nil, err
 	}
-	if resp.GetKind() != s.Kind || resp.GetName() != s.Plugin {
+	// Who only wants a description need not know what it will be.
+	if s.Kind != v1.Kind_KIND_UNSPECIFIED && resp.GetKind() != s.Kind || s.Plugin != "" && resp.GetName() != s.Plugin {
 		p.end()
 		return nil, fmt.Errorf("this program is the %s plugin %q, not the %s plugin %q; correct the path or the block's labels",
 			kindName(resp.GetKind()), resp.GetName(), kindName(s.Kind), s.Plugin)
