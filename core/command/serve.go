@@ -63,7 +63,8 @@ func logger(w io.Writer, l config.Log) zerolog.Logger {
 	if l.Format == "console" {
 		w = zerolog.ConsoleWriter{Out: w, FieldsOrder: []string{"queue_id", "from", "to"}, TimeFormat: "15:04:05.000", NoColor: !terminal(w)}
 	}
-	return zerolog.New(w).Level(level).With().Timestamp().Logger()
+	// Plugins and stages log at the same time.
+	return zerolog.New(zerolog.SyncWriter(w)).Level(level).With().Timestamp().Logger()
 }
 
 // running is one serving process.

@@ -76,7 +76,7 @@ func (l *limits) release(key, unreachable string, now time.Time) {
 	d.running--
 	if unreachable == "" {
 		d.failures, d.deadUntil, d.reason = 0, time.Time{}, ""
-	} else {
+	} else if !now.Before(d.deadUntil) { // several that failed together are one failure
 		d.failures++
 		d.reason = unreachable
 		d.deadUntil = now.Add(min(time.Duration(d.failures)*deadStep, deadMax))

@@ -125,6 +125,11 @@ func (g *generation) supervise(p *process, opened bool) {
 			return
 		}
 		lived := time.Since(began)
+		if p != nil && p.served.Load() {
+			// It did its work until something ended it: the next one may too, so
+			// the breaker is not for it, and the wait stays short.
+			crashes = min(crashes, servedCrashes)
+		}
 		for problem != nil {
 			crashes = g.count(crashes, lived)
 			state := Restarting
@@ -155,6 +160,10 @@ func (g *generation) supervise(p *process, opened bool) {
 		g.inst.update(func() { g.inst.restarts++ })
 	}
 }
+
+// servedCrashes is how many crashes in a row a process leaves behind that has
+// answered calls: enough for a back-off, far from the breaker.
+const servedCrashes = 3
 
 // count is how many crashes in a row there were: a process that lived for a
 // while forgives some of those before it.

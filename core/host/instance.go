@@ -133,7 +133,9 @@ func (i *Instance) on(ctx context.Context, f func(stream.Caller) error) error {
 		if p.caller == nil {
 			err = fail.New(fail.Unsupported, "%s is an access plugin: it takes no calls", i.name)
 		} else {
-			err = f(p.caller)
+			if err = f(p.caller); err == nil {
+				p.served.Store(true)
+			}
 		}
 		p.release()
 	}

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -38,6 +39,8 @@ import (
 // more: its Kill waits without a deadline, and its client leaks a connection if
 // the plugin dies at the wrong moment.
 type process struct {
+	served atomic.Bool // answered a call
+
 	spec  *Spec
 	log   zerolog.Logger
 	dir   string
