@@ -6,6 +6,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/headers"
 	"github.com/stagecoach-mta/stagecoach/plugins/imap"
 	"github.com/stagecoach-mta/stagecoach/plugins/local"
+	"github.com/stagecoach-mta/stagecoach/plugins/maildir"
 	"github.com/stagecoach-mta/stagecoach/plugins/pipe"
 	"github.com/stagecoach-mta/stagecoach/plugins/pop3"
 	"github.com/stagecoach-mta/stagecoach/sdk"
@@ -18,6 +19,7 @@ func Bundled() []sdk.Plugin {
 		headers.Plugin(),
 		imap.Plugin(),
 		local.Plugin(),
+		maildir.Plugin(),
 		pipe.Plugin(),
 		pop3.Plugin(),
 	}

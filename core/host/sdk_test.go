@@ -171,8 +171,12 @@ func TestAccessKeepsItsSessionWhileTheDirectoryRestarts(t *testing.T) {
 	}
 	process.Kill()
 	eventually(t, "the crash is seen", func() bool { return d.Info().State == Restarting })
-	if got := answer(); got != serving() || d.Info().PID == first {
-		t.Errorf("after the crash: %q, want %q and not %d", got, serving(), first)
+	// The new process may answer over its data socket before the host has noted
+	// that it is ready.
+	got := answer()
+	eventually(t, "the host knows who answered", func() bool { return got == serving() })
+	if d.Info().PID == first {
+		t.Errorf("after the crash the first process answered: %q", got)
 	}
 	if err := h.Restart(t.Context(), "directory.pids.d"); err != nil {
 		t.Fatal(err)

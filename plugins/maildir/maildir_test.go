@@ -1,0 +1,138 @@
+package maildir
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
+	"github.com/stagecoach-mta/stagecoach/sdk/storage"
+	"github.com/stagecoach-mta/stagecoach/sdk/storage/storagetest"
+)
+
+func open(t *testing.T, dir string) *Store {
+	t.Helper()
+	s, err := New(Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestConformance(t *testing.T) {
+	var current *Store
+	storagetest.Run(t, func(t *testing.T) storage.Storage {
+		current = open(t, t.TempDir())
+		t.Cleanup(func() { current.Close() })
+		return current
+	}, storagetest.Options{Reopen: func(t *testing.T, s storage.Storage) storage.Storage {
+		if err := s.(*Store).Close(); err != nil {
+			t.Fatal(err)
+		}
+		current = open(t, s.(*Store).opts.Dir)
+		return current
+	}})
+}
+
+// TestOtherPrograms does with files what mutt and another delivery agent do.
+func TestOtherPrograms(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	defer s.Close()
+	a, err := s.Open(t.Context(), "meg@ryan.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := filepath.Join(dir, "meg@ryan.example")
+	snap := func(since uint64) *v1.SnapshotResponse {
+		t.Helper()
+		r, err := a.Snapshot(t.Context(), &v1.SnapshotRequest{MailboxId: "F1", SinceModseq: since})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	if err := os.WriteFile(filepath.Join(root, "new", "1700000000.1.host"), []byte("Subject: x\r\n\r\nbody\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first := snap(0)
+	if len(first.Uids) != 1 || first.Flags[0] != 0 {
+		t.Fatalf("after a delivery by another program: %v", first)
+	}
+	if err := os.Rename(filepath.Join(root, "new", "1700000000.1.host"), filepath.Join(root, "cur", "1700000000.1.host:2,Sa")); err != nil {
+		t.Fatal(err)
+	}
+	second := snap(first.Modseq)
+	if len(second.Uids) != 1 || second.Uids[0] != first.Uids[0] || second.Flags[0] != uint32(v1.Flag_FLAG_SEEN) || len(second.Vanished) != 0 {
+		t.Fatalf("after another program set Seen: %v", second)
+	}
+	if _, err := a.SetFlags(t.Context(), &v1.SetFlagsRequest{MailboxId: "F1", Op: v1.SetFlagsRequest_ADD, Flags: []string{`\Flagged`}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(root, "cur", "1700000000.1.host:2,FSa")); err != nil {
+		t.Fatalf("the flags stand in the name, other programs' letters stay: %v", err)
+	}
+	if third := snap(second.Modseq); len(third.Uids) != 0 || len(third.Vanished) != 1 || third.Mailbox.Messages != 0 {
+		t.Fatalf("after another program removed the file: %v", third)
+	}
+	for _, sub := range []string{"cur", "new", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(root, ".Made.By mutt", sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := a.List(t.Context(), &v1.ListMailboxesRequest{Name: "Made/By mutt"})
+	if err != nil || len(list.Mailboxes) != 1 || list.Mailboxes[0].Container {
+		t.Fatalf("a folder that another program made: %v %v", list, err)
+	}
+	if err := os.RemoveAll(filepath.Join(root, ".Made.By mutt")); err != nil {
+		t.Fatal(err)
+	}
+	list, err = a.List(t.Context(), &v1.ListMailboxesRequest{Name: "Made/By mutt"})
+	if err != nil || len(list.Mailboxes) != 0 {
+		t.Fatalf("a folder that another program removed: %v %v", list, err)
+	}
+}
+
+// TestCrashBetweenFileAndRecord: the queue repeats a delivery whose file is there
+// and whose record is not.
+func TestCrashBetweenFileAndRecord(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	text := []byte("Subject: x\r\n\r\nbody\r\n")
+	req := &v1.DepositRequest{QueueId: "q", Message: &v1.MessageRef{Size: int64(len(text)), Where: &v1.MessageRef_Inline{Inline: text}},
+		Targets: []*v1.DepositRequest_Target{{Account: "meg@ryan.example"}}}
+	if _, err := s.Open(t.Context(), "meg@ryan.example"); err != nil {
+		t.Fatal(err)
+	}
+	log := filepath.Join(dir, "meg@ryan.example", logName)
+	before, err := os.Stat(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Deposit(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	// The record is torn in its middle.
+	after, err := os.Stat(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(log, (before.Size()+after.Size())/2); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	defer s.Close()
+	resp, err := s.Deposit(t.Context(), req)
+	if err != nil || resp.Results[0].Problem != nil || resp.Results[0].Uid != 1 {
+		t.Fatal(resp, err)
+	}
+	a, err := s.Open(t.Context(), "meg@ryan.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	snap, err := a.Snapshot(t.Context(), &v1.SnapshotRequest{MailboxId: "F1"})
+	if err != nil || len(snap.Uids) != 1 {
+		t.Fatalf("delivered %d times: %v", len(snap.GetUids()), err)
+	}
+}
