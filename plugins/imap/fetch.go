@@ -247,13 +247,19 @@ func (b *body) close() {
 
 // section finds what BODY[…] names; a section that is not there is empty.
 func (b *body) section(s *imap.FetchItemBodySection) (io.Reader, int64, error) {
-	where, ok := place{}, true
-	var header []byte
+	var (
+		where  place
+		header []byte
+	)
 	rootHeader := len(s.Part) == 0 && s.Specifier == imap.PartSpecifierHeader
 	if rootHeader {
 		header = b.item.GetHeader()
-	} else if where, ok = locate(b.item.GetStructure(), b.size, s.Part, string(s.Specifier)); !ok {
-		return bytes.NewReader(nil), 0, nil
+	} else {
+		found, ok := locate(b.item.GetStructure(), b.size, s.Part, string(s.Specifier))
+		if !ok {
+			return bytes.NewReader(nil), 0, nil
+		}
+		where = found
 	}
 	fields, not := s.HeaderFields, false
 	if len(s.HeaderFieldsNot) > 0 {

@@ -106,7 +106,7 @@ func watchSince(f *fixture) {
 		f.Errorf("the first event names mailboxes %v: %s changed after MODSEQ %d, %s did not", e.GetMailboxIds(), other, base, in)
 	}
 	cancel()
-	_ = <-done
+	<-done
 }
 
 // consistency: writers move messages between two mailboxes and flip a flag on
