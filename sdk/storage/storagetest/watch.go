@@ -106,7 +106,9 @@ func watchSince(f *fixture) {
 		f.Errorf("the first event names mailboxes %v: %s changed after MODSEQ %d, %s did not", e.GetMailboxIds(), other, base, in)
 	}
 	cancel()
-	<-done
+	if err := <-done; err == nil {
+		f.Errorf("Watch returned nil when its context ended: return the context's error")
+	}
 }
 
 // consistency: writers move messages between two mailboxes and flip a flag on
