@@ -56,7 +56,7 @@ fits (with --user one that has auth, else one that has not) are asked, or of --l
 			if err != nil {
 				return err
 			}
-			if m.Message, err = messageOf(file, m.From, m.To); err != nil {
+			if m.Message, err = messageOf(cmd.InOrStdin(), file, m.From, m.To); err != nil {
 				return err
 			}
 			m.Client = &v1.Client{Ip: ip, Hello: helo, User: user, Tls: tls}
@@ -108,7 +108,7 @@ func listenerFor(cfg *config.Config, user string) string {
 }
 
 // messageOf reads a message, its line ends made CRLF, or makes a short one up.
-func messageOf(file, from string, to []string) ([]byte, error) {
+func messageOf(stdin io.Reader, file, from string, to []string) ([]byte, error) {
 	if file == "" {
 		return []byte(fmt.Sprintf("From: <%s>\r\nTo: <%s>\r\nSubject: explain\r\nDate: %s\r\nMessage-ID: <explain@localhost>\r\n\r\nHello\r\n",
 			from, strings.Join(to, ">, <"), time.Now().Format(time.RFC1123Z))), nil
@@ -118,7 +118,7 @@ func messageOf(file, from string, to []string) ([]byte, error) {
 		err error
 	)
 	if file == "-" {
-		b, err = io.ReadAll(os.Stdin)
+		b, err = io.ReadAll(stdin)
 	} else {
 		b, err = os.ReadFile(file)
 	}
@@ -275,7 +275,7 @@ func (a *App) test() *cobra.Command {
 
 // runTest explains the test's mail and compares.
 func runTest(cmd *cobra.Command, cfg *config.Config, d *pipeline.Dry, t *config.Test) ([]string, error) {
-	msg, err := messageOf(t.Message, t.From, []string{t.To})
+	msg, err := messageOf(cmd.InOrStdin(), t.Message, t.From, []string{t.To})
 	if err != nil {
 		return nil, err
 	}
