@@ -74,16 +74,15 @@ func (c *raw) ask(line, want string) {
 // in is raw, logged in; a session that just ended may still have the maildrop.
 func (s *site) in() *raw {
 	s.t.Helper()
+	c := s.raw()
+	c.ask("", "+OK")
 	for limit := time.Now().Add(20 * time.Second); ; {
-		c := s.raw()
-		c.ask("", "+OK")
 		c.ask("USER "+meg, "+OK")
 		c.say("PASS sleep less\r\n")
 		got := c.line()
 		if strings.HasPrefix(got, "+OK") {
 			return c
 		}
-		c.Close()
 		if !strings.HasPrefix(got, "-ERR [IN-USE]") || time.Now().After(limit) {
 			s.t.Fatal(got)
 		}
