@@ -35,23 +35,27 @@ type Dry struct {
 }
 
 // OpenDry starts what is asked.
-func OpenDry(ctx context.Context, cfg *config.Config, o Options) (d *Dry, err error) {
-	d = &Dry{p: &Pipeline{Options: o}, cfg: cfg}
-	defer func() {
-		if err != nil {
-			d.Close()
-		}
-	}()
-	if d.dir, err = os.MkdirTemp("", "stagecoach-dry-"); err != nil {
+func OpenDry(ctx context.Context, cfg *config.Config, o Options) (*Dry, error) {
+	d := &Dry{p: &Pipeline{Options: o}, cfg: cfg}
+	if err := d.open(ctx); err != nil {
+		_ = d.Close() // what could not be started is the error to tell
 		return nil, err
+	}
+	return d, nil
+}
+
+func (d *Dry) open(ctx context.Context) (err error) {
+	cfg, o := d.cfg, d.p.Options
+	if d.dir, err = os.MkdirTemp("", "stagecoach-dry-"); err != nil {
+		return err
 	}
 	if d.p.host, err = host.New(host.Options{
 		RunDir: filepath.Join(d.dir, "run"), Executable: o.Executable, Hostname: cfg.Hostname, Log: o.Log, CoreVersion: o.Version,
 	}); err != nil {
-		return nil, err
+		return err
 	}
 	if d.p.spool, err = spool.OpenDir(vfs.Default, filepath.Join(d.dir, "spool")); err != nil {
-		return nil, err
+		return err
 	}
 	var specs []host.Spec
 	for _, in := range cfg.Instances {
@@ -67,16 +71,16 @@ func OpenDry(ctx context.Context, cfg *config.Config, o Options) (d *Dry, err er
 	}
 	change, err := d.p.host.Provision(ctx, specs)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	change.Commit()
 	if d.ways, err = wayOut(cfg, o.Log); err != nil {
-		return nil, err
+		return err
 	}
 	d.plan = &dispatch.Plan{
 		Routes: route.NewTable(cfg.Routes), Directories: d.p.set(cfg.ByKind(v1.Kind_KIND_DIRECTORY)), Editing: d.p.editing(),
 	}
-	return d, nil
+	return nil
 }
 
 // Close ends the processes and removes the folder.

@@ -61,17 +61,14 @@ type Pipeline struct {
 }
 
 // Start brings everything up: when it returns, mail is taken.
-func Start(ctx context.Context, cfg *config.Config, o Options) (p *Pipeline, err error) {
-	p = &Pipeline{Options: o, failed: make(chan error, 1), fronts: map[string]*front{}, certs: map[string]*certificate{}}
-	defer func() {
-		if err != nil {
-			p.abandon()
-		}
-	}()
-	if err := p.open(cfg); err != nil {
-		return nil, err
+func Start(ctx context.Context, cfg *config.Config, o Options) (*Pipeline, error) {
+	p := &Pipeline{Options: o, failed: make(chan error, 1), fronts: map[string]*front{}, certs: map[string]*certificate{}}
+	err := p.open(cfg)
+	if err == nil {
+		err = p.apply(ctx, cfg)
 	}
-	if err := p.apply(ctx, cfg); err != nil {
+	if err != nil {
+		p.abandon()
 		return nil, err
 	}
 	run, cancel := context.WithCancel(context.Background())

@@ -49,7 +49,10 @@ const (
 	FilterEvent_PRE_DELIVERY FilterEvent = 10
 	// RESULT: what became of recipients (delivered, deferred, failed).
 	FilterEvent_RESULT FilterEvent = 11
-	// OBSERVE: the feed of all that happened, asynchronous, at least once.
+	// OBSERVE: the feed of all that happened, asynchronous, at least once: a
+	// batch of observations in the order of their sequence. A call that fails is
+	// repeated, with the same observations and perhaps more. The filter is named
+	// in the configuration's `observe`; it needs no place in a stage.
 	FilterEvent_OBSERVE FilterEvent = 12
 )
 
@@ -218,6 +221,86 @@ func (FilterInterest_Effect) EnumDescriptor() ([]byte, []int) {
 	return file_filter_proto_rawDescGZIP(), []int{0, 1}
 }
 
+type Observation_What int32
+
+const (
+	Observation_WHAT_UNSPECIFIED Observation_What = 0
+	// REFUSED: a command, a recipient or a message was answered with 4xx or 5xx;
+	// result has the reply.
+	Observation_REFUSED Observation_What = 1
+	// QUEUED: the mail is durable and its client has, or will get, a 250.
+	Observation_QUEUED Observation_What = 2
+	// DELIVERED: the next hop or the storage has it.
+	Observation_DELIVERED Observation_What = 3
+	// DEFERRED: an attempt failed for now.
+	Observation_DEFERRED Observation_What = 4
+	// FAILED: given up; the sender is told, unless it asked not to be.
+	Observation_FAILED Observation_What = 5
+	// HELD: waits for an operator.
+	Observation_HELD Observation_What = 6
+	// RELEASED by an operator.
+	Observation_RELEASED Observation_What = 7
+	// EXPANDED: an alias or a redirection made other recipients of this one.
+	Observation_EXPANDED Observation_What = 8
+	// DISCARDED by a filter, a route or an operator: nobody is told.
+	Observation_DISCARDED Observation_What = 9
+)
+
+// Enum value maps for Observation_What.
+var (
+	Observation_What_name = map[int32]string{
+		0: "WHAT_UNSPECIFIED",
+		1: "REFUSED",
+		2: "QUEUED",
+		3: "DELIVERED",
+		4: "DEFERRED",
+		5: "FAILED",
+		6: "HELD",
+		7: "RELEASED",
+		8: "EXPANDED",
+		9: "DISCARDED",
+	}
+	Observation_What_value = map[string]int32{
+		"WHAT_UNSPECIFIED": 0,
+		"REFUSED":          1,
+		"QUEUED":           2,
+		"DELIVERED":        3,
+		"DEFERRED":         4,
+		"FAILED":           5,
+		"HELD":             6,
+		"RELEASED":         7,
+		"EXPANDED":         8,
+		"DISCARDED":        9,
+	}
+)
+
+func (x Observation_What) Enum() *Observation_What {
+	p := new(Observation_What)
+	*p = x
+	return p
+}
+
+func (x Observation_What) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Observation_What) Descriptor() protoreflect.EnumDescriptor {
+	return file_filter_proto_enumTypes[3].Descriptor()
+}
+
+func (Observation_What) Type() protoreflect.EnumType {
+	return &file_filter_proto_enumTypes[3]
+}
+
+func (x Observation_What) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Observation_What.Descriptor instead.
+func (Observation_What) EnumDescriptor() ([]byte, []int) {
+	return file_filter_proto_rawDescGZIP(), []int{2, 0}
+}
+
 type Verdict_Action int32
 
 const (
@@ -266,11 +349,11 @@ func (x Verdict_Action) String() string {
 }
 
 func (Verdict_Action) Descriptor() protoreflect.EnumDescriptor {
-	return file_filter_proto_enumTypes[3].Descriptor()
+	return file_filter_proto_enumTypes[4].Descriptor()
 }
 
 func (Verdict_Action) Type() protoreflect.EnumType {
-	return &file_filter_proto_enumTypes[3]
+	return &file_filter_proto_enumTypes[4]
 }
 
 func (x Verdict_Action) Number() protoreflect.EnumNumber {
@@ -279,7 +362,7 @@ func (x Verdict_Action) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Verdict_Action.Descriptor instead.
 func (Verdict_Action) EnumDescriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{4, 0}
+	return file_filter_proto_rawDescGZIP(), []int{5, 0}
 }
 
 // FilterInterest is what a filter asks for. What is not asked for is not sent.
@@ -376,6 +459,8 @@ type FilterCall struct {
 	IdempotencyKey string `protobuf:"bytes,7,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	// authenticated: for AUTH, whether it succeeded; user tried in client.user.
 	Authenticated bool `protobuf:"varint,8,opt,name=authenticated,proto3" json:"authenticated,omitempty"`
+	// observations for OBSERVE; envelope is then unset.
+	Observations  []*Observation `protobuf:"bytes,9,rep,name=observations,proto3" json:"observations,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -466,6 +551,121 @@ func (x *FilterCall) GetAuthenticated() bool {
 	return false
 }
 
+func (x *FilterCall) GetObservations() []*Observation {
+	if x != nil {
+		return x.Observations
+	}
+	return nil
+}
+
+// Observation is one thing that happened to a mail or to an attempt to send one.
+type Observation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// sequence grows with every observation of this server and never repeats for
+	// another one: who has seen it, may pass it over.
+	Sequence uint64           `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	AtMs     int64            `protobuf:"varint,2,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	What     Observation_What `protobuf:"varint,3,opt,name=what,proto3,enum=stagecoach.plugin.v1.Observation_What" json:"what,omitempty"`
+	// envelope as known at that moment.
+	Envelope *Envelope `protobuf:"bytes,4,opt,name=envelope,proto3" json:"envelope,omitempty"`
+	// recipient: the index concerned; -1: all of the envelope.
+	Recipient int32 `protobuf:"varint,5,opt,name=recipient,proto3" json:"recipient,omitempty"`
+	// result: the peer's words, or our own reply.
+	Result *RecipientResult `protobuf:"bytes,6,opt,name=result,proto3" json:"result,omitempty"`
+	// by: the block that decided ("filter.greylist.calm", "route.here",
+	// "deliver.smtp.internet"); empty: the core.
+	By            string `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`
+	Reason        string `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Observation) Reset() {
+	*x = Observation{}
+	mi := &file_filter_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Observation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Observation) ProtoMessage() {}
+
+func (x *Observation) ProtoReflect() protoreflect.Message {
+	mi := &file_filter_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Observation.ProtoReflect.Descriptor instead.
+func (*Observation) Descriptor() ([]byte, []int) {
+	return file_filter_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Observation) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *Observation) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
+func (x *Observation) GetWhat() Observation_What {
+	if x != nil {
+		return x.What
+	}
+	return Observation_WHAT_UNSPECIFIED
+}
+
+func (x *Observation) GetEnvelope() *Envelope {
+	if x != nil {
+		return x.Envelope
+	}
+	return nil
+}
+
+func (x *Observation) GetRecipient() int32 {
+	if x != nil {
+		return x.Recipient
+	}
+	return 0
+}
+
+func (x *Observation) GetResult() *RecipientResult {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *Observation) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Observation) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type RecipientResult struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Recipient int32                  `protobuf:"varint,1,opt,name=recipient,proto3" json:"recipient,omitempty"`
@@ -479,7 +679,7 @@ type RecipientResult struct {
 
 func (x *RecipientResult) Reset() {
 	*x = RecipientResult{}
-	mi := &file_filter_proto_msgTypes[2]
+	mi := &file_filter_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -491,7 +691,7 @@ func (x *RecipientResult) String() string {
 func (*RecipientResult) ProtoMessage() {}
 
 func (x *RecipientResult) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[2]
+	mi := &file_filter_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -504,7 +704,7 @@ func (x *RecipientResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecipientResult.ProtoReflect.Descriptor instead.
 func (*RecipientResult) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{2}
+	return file_filter_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RecipientResult) GetRecipient() int32 {
@@ -546,14 +746,17 @@ type FilterReply struct {
 	// inject: further messages to queue (an auto-reply, a copy).
 	Inject []*Injection `protobuf:"bytes,6,rep,name=inject,proto3" json:"inject,omitempty"`
 	// note goes into the mail's trace.
-	Note          string `protobuf:"bytes,7,opt,name=note,proto3" json:"note,omitempty"`
+	Note string `protobuf:"bytes,7,opt,name=note,proto3" json:"note,omitempty"`
+	// score is added to the mail's score, which `when` reads as `score`; the
+	// scores of all filters add up. Negative speaks for the mail.
+	Score         float64 `protobuf:"fixed64,8,opt,name=score,proto3" json:"score,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FilterReply) Reset() {
 	*x = FilterReply{}
-	mi := &file_filter_proto_msgTypes[3]
+	mi := &file_filter_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -565,7 +768,7 @@ func (x *FilterReply) String() string {
 func (*FilterReply) ProtoMessage() {}
 
 func (x *FilterReply) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[3]
+	mi := &file_filter_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -578,7 +781,7 @@ func (x *FilterReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilterReply.ProtoReflect.Descriptor instead.
 func (*FilterReply) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{3}
+	return file_filter_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *FilterReply) GetVerdict() *Verdict {
@@ -630,6 +833,13 @@ func (x *FilterReply) GetNote() string {
 	return ""
 }
 
+func (x *FilterReply) GetScore() float64 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
 type Verdict struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Action Verdict_Action         `protobuf:"varint,1,opt,name=action,proto3,enum=stagecoach.plugin.v1.Verdict_Action" json:"action,omitempty"`
@@ -646,7 +856,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_filter_proto_msgTypes[4]
+	mi := &file_filter_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -658,7 +868,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[4]
+	mi := &file_filter_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -671,7 +881,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{4}
+	return file_filter_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Verdict) GetAction() Verdict_Action {
@@ -729,7 +939,7 @@ type Edit struct {
 
 func (x *Edit) Reset() {
 	*x = Edit{}
-	mi := &file_filter_proto_msgTypes[5]
+	mi := &file_filter_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -741,7 +951,7 @@ func (x *Edit) String() string {
 func (*Edit) ProtoMessage() {}
 
 func (x *Edit) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[5]
+	mi := &file_filter_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -754,7 +964,7 @@ func (x *Edit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edit.ProtoReflect.Descriptor instead.
 func (*Edit) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{5}
+	return file_filter_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Edit) GetEdit() isEdit_Edit {
@@ -890,7 +1100,7 @@ type RouteHints struct {
 
 func (x *RouteHints) Reset() {
 	*x = RouteHints{}
-	mi := &file_filter_proto_msgTypes[6]
+	mi := &file_filter_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -902,7 +1112,7 @@ func (x *RouteHints) String() string {
 func (*RouteHints) ProtoMessage() {}
 
 func (x *RouteHints) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[6]
+	mi := &file_filter_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -915,7 +1125,7 @@ func (x *RouteHints) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteHints.ProtoReflect.Descriptor instead.
 func (*RouteHints) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{6}
+	return file_filter_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RouteHints) GetQueue() string {
@@ -971,7 +1181,7 @@ type Injection struct {
 
 func (x *Injection) Reset() {
 	*x = Injection{}
-	mi := &file_filter_proto_msgTypes[7]
+	mi := &file_filter_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -983,7 +1193,7 @@ func (x *Injection) String() string {
 func (*Injection) ProtoMessage() {}
 
 func (x *Injection) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[7]
+	mi := &file_filter_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -996,7 +1206,7 @@ func (x *Injection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Injection.ProtoReflect.Descriptor instead.
 func (*Injection) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{7}
+	return file_filter_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Injection) GetSender() string {
@@ -1030,7 +1240,7 @@ type Edit_SetSender struct {
 
 func (x *Edit_SetSender) Reset() {
 	*x = Edit_SetSender{}
-	mi := &file_filter_proto_msgTypes[10]
+	mi := &file_filter_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1042,7 +1252,7 @@ func (x *Edit_SetSender) String() string {
 func (*Edit_SetSender) ProtoMessage() {}
 
 func (x *Edit_SetSender) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[10]
+	mi := &file_filter_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1055,7 +1265,7 @@ func (x *Edit_SetSender) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edit_SetSender.ProtoReflect.Descriptor instead.
 func (*Edit_SetSender) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{5, 0}
+	return file_filter_proto_rawDescGZIP(), []int{6, 0}
 }
 
 func (x *Edit_SetSender) GetAddress() string {
@@ -1081,7 +1291,7 @@ type Edit_AddRecipient struct {
 
 func (x *Edit_AddRecipient) Reset() {
 	*x = Edit_AddRecipient{}
-	mi := &file_filter_proto_msgTypes[11]
+	mi := &file_filter_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1303,7 @@ func (x *Edit_AddRecipient) String() string {
 func (*Edit_AddRecipient) ProtoMessage() {}
 
 func (x *Edit_AddRecipient) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[11]
+	mi := &file_filter_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1316,7 @@ func (x *Edit_AddRecipient) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edit_AddRecipient.ProtoReflect.Descriptor instead.
 func (*Edit_AddRecipient) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{5, 1}
+	return file_filter_proto_rawDescGZIP(), []int{6, 1}
 }
 
 func (x *Edit_AddRecipient) GetRecipient() *Recipient {
@@ -1125,7 +1335,7 @@ type Edit_DeleteRecipient struct {
 
 func (x *Edit_DeleteRecipient) Reset() {
 	*x = Edit_DeleteRecipient{}
-	mi := &file_filter_proto_msgTypes[12]
+	mi := &file_filter_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1137,7 +1347,7 @@ func (x *Edit_DeleteRecipient) String() string {
 func (*Edit_DeleteRecipient) ProtoMessage() {}
 
 func (x *Edit_DeleteRecipient) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[12]
+	mi := &file_filter_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1150,7 +1360,7 @@ func (x *Edit_DeleteRecipient) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edit_DeleteRecipient.ProtoReflect.Descriptor instead.
 func (*Edit_DeleteRecipient) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{5, 2}
+	return file_filter_proto_rawDescGZIP(), []int{6, 2}
 }
 
 func (x *Edit_DeleteRecipient) GetIndex() int32 {
@@ -1171,7 +1381,7 @@ type Edit_InsertHeader struct {
 
 func (x *Edit_InsertHeader) Reset() {
 	*x = Edit_InsertHeader{}
-	mi := &file_filter_proto_msgTypes[13]
+	mi := &file_filter_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1393,7 @@ func (x *Edit_InsertHeader) String() string {
 func (*Edit_InsertHeader) ProtoMessage() {}
 
 func (x *Edit_InsertHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[13]
+	mi := &file_filter_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1406,7 @@ func (x *Edit_InsertHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edit_InsertHeader.ProtoReflect.Descriptor instead.
 func (*Edit_InsertHeader) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{5, 3}
+	return file_filter_proto_rawDescGZIP(), []int{6, 3}
 }
 
 func (x *Edit_InsertHeader) GetPosition() int32 {
@@ -1224,7 +1434,7 @@ type Edit_ReplaceHeader struct {
 
 func (x *Edit_ReplaceHeader) Reset() {
 	*x = Edit_ReplaceHeader{}
-	mi := &file_filter_proto_msgTypes[14]
+	mi := &file_filter_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1446,7 @@ func (x *Edit_ReplaceHeader) String() string {
 func (*Edit_ReplaceHeader) ProtoMessage() {}
 
 func (x *Edit_ReplaceHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[14]
+	mi := &file_filter_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1459,7 @@ func (x *Edit_ReplaceHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edit_ReplaceHeader.ProtoReflect.Descriptor instead.
 func (*Edit_ReplaceHeader) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{5, 4}
+	return file_filter_proto_rawDescGZIP(), []int{6, 4}
 }
 
 func (x *Edit_ReplaceHeader) GetName() string {
@@ -1284,7 +1494,7 @@ type Edit_DeleteHeader struct {
 
 func (x *Edit_DeleteHeader) Reset() {
 	*x = Edit_DeleteHeader{}
-	mi := &file_filter_proto_msgTypes[15]
+	mi := &file_filter_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1296,7 +1506,7 @@ func (x *Edit_DeleteHeader) String() string {
 func (*Edit_DeleteHeader) ProtoMessage() {}
 
 func (x *Edit_DeleteHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[15]
+	mi := &file_filter_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1309,7 +1519,7 @@ func (x *Edit_DeleteHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edit_DeleteHeader.ProtoReflect.Descriptor instead.
 func (*Edit_DeleteHeader) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{5, 5}
+	return file_filter_proto_rawDescGZIP(), []int{6, 5}
 }
 
 func (x *Edit_DeleteHeader) GetName() string {
@@ -1336,7 +1546,7 @@ type Edit_ReplaceBody struct {
 
 func (x *Edit_ReplaceBody) Reset() {
 	*x = Edit_ReplaceBody{}
-	mi := &file_filter_proto_msgTypes[16]
+	mi := &file_filter_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1348,7 +1558,7 @@ func (x *Edit_ReplaceBody) String() string {
 func (*Edit_ReplaceBody) ProtoMessage() {}
 
 func (x *Edit_ReplaceBody) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[16]
+	mi := &file_filter_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1361,7 +1571,7 @@ func (x *Edit_ReplaceBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edit_ReplaceBody.ProtoReflect.Descriptor instead.
 func (*Edit_ReplaceBody) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{5, 6}
+	return file_filter_proto_rawDescGZIP(), []int{6, 6}
 }
 
 func (x *Edit_ReplaceBody) GetBody() *MessageRef {
@@ -1390,7 +1600,7 @@ const file_filter_proto_rawDesc = "" +
 	"\x06Effect\x12\x10\n" +
 	"\fOBSERVE_ONLY\x10\x00\x12\t\n" +
 	"\x05JUDGE\x10\x01\x12\b\n" +
-	"\x04EDIT\x10\x02\"\xa6\x03\n" +
+	"\x04EDIT\x10\x02\"\xed\x03\n" +
 	"\n" +
 	"FilterCall\x127\n" +
 	"\x05event\x18\x01 \x01(\x0e2!.stagecoach.plugin.v1.FilterEventR\x05event\x12:\n" +
@@ -1400,13 +1610,36 @@ const file_filter_proto_rawDesc = "" +
 	"\x06header\x18\x05 \x03(\v2!.stagecoach.plugin.v1.HeaderFieldR\x06header\x12?\n" +
 	"\aresults\x18\x06 \x03(\v2%.stagecoach.plugin.v1.RecipientResultR\aresults\x12'\n" +
 	"\x0fidempotency_key\x18\a \x01(\tR\x0eidempotencyKey\x12$\n" +
-	"\rauthenticated\x18\b \x01(\bR\rauthenticated\"\x9b\x01\n" +
+	"\rauthenticated\x18\b \x01(\bR\rauthenticated\x12E\n" +
+	"\fobservations\x18\t \x03(\v2!.stagecoach.plugin.v1.ObservationR\fobservations\"\xd1\x03\n" +
+	"\vObservation\x12\x1a\n" +
+	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x13\n" +
+	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12:\n" +
+	"\x04what\x18\x03 \x01(\x0e2&.stagecoach.plugin.v1.Observation.WhatR\x04what\x12:\n" +
+	"\benvelope\x18\x04 \x01(\v2\x1e.stagecoach.plugin.v1.EnvelopeR\benvelope\x12\x1c\n" +
+	"\trecipient\x18\x05 \x01(\x05R\trecipient\x12=\n" +
+	"\x06result\x18\x06 \x01(\v2%.stagecoach.plugin.v1.RecipientResultR\x06result\x12\x0e\n" +
+	"\x02by\x18\a \x01(\tR\x02by\x12\x16\n" +
+	"\x06reason\x18\b \x01(\tR\x06reason\"\x93\x01\n" +
+	"\x04What\x12\x14\n" +
+	"\x10WHAT_UNSPECIFIED\x10\x00\x12\v\n" +
+	"\aREFUSED\x10\x01\x12\n" +
+	"\n" +
+	"\x06QUEUED\x10\x02\x12\r\n" +
+	"\tDELIVERED\x10\x03\x12\f\n" +
+	"\bDEFERRED\x10\x04\x12\n" +
+	"\n" +
+	"\x06FAILED\x10\x05\x12\b\n" +
+	"\x04HELD\x10\x06\x12\f\n" +
+	"\bRELEASED\x10\a\x12\f\n" +
+	"\bEXPANDED\x10\b\x12\r\n" +
+	"\tDISCARDED\x10\t\"\x9b\x01\n" +
 	"\x0fRecipientResult\x12\x1c\n" +
 	"\trecipient\x18\x01 \x01(\x05R\trecipient\x125\n" +
 	"\x05reply\x18\x02 \x01(\v2\x1f.stagecoach.plugin.v1.SMTPReplyR\x05reply\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\tR\x05state\x12\x1d\n" +
 	"\n" +
-	"remote_mta\x18\x04 \x01(\tR\tremoteMta\"\xcc\x04\n" +
+	"remote_mta\x18\x04 \x01(\tR\tremoteMta\"\xe2\x04\n" +
 	"\vFilterReply\x127\n" +
 	"\averdict\x18\x01 \x01(\v2\x1d.stagecoach.plugin.v1.VerdictR\averdict\x12X\n" +
 	"\rper_recipient\x18\x02 \x03(\v23.stagecoach.plugin.v1.FilterReply.PerRecipientEntryR\fperRecipient\x120\n" +
@@ -1414,7 +1647,8 @@ const file_filter_proto_rawDesc = "" +
 	"\x04tags\x18\x04 \x03(\v2+.stagecoach.plugin.v1.FilterReply.TagsEntryR\x04tags\x126\n" +
 	"\x05hints\x18\x05 \x01(\v2 .stagecoach.plugin.v1.RouteHintsR\x05hints\x127\n" +
 	"\x06inject\x18\x06 \x03(\v2\x1f.stagecoach.plugin.v1.InjectionR\x06inject\x12\x12\n" +
-	"\x04note\x18\a \x01(\tR\x04note\x1a^\n" +
+	"\x04note\x18\a \x01(\tR\x04note\x12\x14\n" +
+	"\x05score\x18\b \x01(\x01R\x05score\x1a^\n" +
 	"\x11PerRecipientEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x05R\x03key\x123\n" +
 	"\x05value\x18\x02 \x01(\v2\x1d.stagecoach.plugin.v1.VerdictR\x05value:\x028\x01\x1aR\n" +
@@ -1513,76 +1747,82 @@ func file_filter_proto_rawDescGZIP() []byte {
 	return file_filter_proto_rawDescData
 }
 
-var file_filter_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_filter_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_filter_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_filter_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_filter_proto_goTypes = []any{
 	(FilterEvent)(0),             // 0: stagecoach.plugin.v1.FilterEvent
 	(FilterInterest_Body)(0),     // 1: stagecoach.plugin.v1.FilterInterest.Body
 	(FilterInterest_Effect)(0),   // 2: stagecoach.plugin.v1.FilterInterest.Effect
-	(Verdict_Action)(0),          // 3: stagecoach.plugin.v1.Verdict.Action
-	(*FilterInterest)(nil),       // 4: stagecoach.plugin.v1.FilterInterest
-	(*FilterCall)(nil),           // 5: stagecoach.plugin.v1.FilterCall
-	(*RecipientResult)(nil),      // 6: stagecoach.plugin.v1.RecipientResult
-	(*FilterReply)(nil),          // 7: stagecoach.plugin.v1.FilterReply
-	(*Verdict)(nil),              // 8: stagecoach.plugin.v1.Verdict
-	(*Edit)(nil),                 // 9: stagecoach.plugin.v1.Edit
-	(*RouteHints)(nil),           // 10: stagecoach.plugin.v1.RouteHints
-	(*Injection)(nil),            // 11: stagecoach.plugin.v1.Injection
-	nil,                          // 12: stagecoach.plugin.v1.FilterReply.PerRecipientEntry
-	nil,                          // 13: stagecoach.plugin.v1.FilterReply.TagsEntry
-	(*Edit_SetSender)(nil),       // 14: stagecoach.plugin.v1.Edit.SetSender
-	(*Edit_AddRecipient)(nil),    // 15: stagecoach.plugin.v1.Edit.AddRecipient
-	(*Edit_DeleteRecipient)(nil), // 16: stagecoach.plugin.v1.Edit.DeleteRecipient
-	(*Edit_InsertHeader)(nil),    // 17: stagecoach.plugin.v1.Edit.InsertHeader
-	(*Edit_ReplaceHeader)(nil),   // 18: stagecoach.plugin.v1.Edit.ReplaceHeader
-	(*Edit_DeleteHeader)(nil),    // 19: stagecoach.plugin.v1.Edit.DeleteHeader
-	(*Edit_ReplaceBody)(nil),     // 20: stagecoach.plugin.v1.Edit.ReplaceBody
-	(*Envelope)(nil),             // 21: stagecoach.plugin.v1.Envelope
-	(*MessageRef)(nil),           // 22: stagecoach.plugin.v1.MessageRef
-	(*HeaderField)(nil),          // 23: stagecoach.plugin.v1.HeaderField
-	(*SMTPReply)(nil),            // 24: stagecoach.plugin.v1.SMTPReply
-	(*Recipient)(nil),            // 25: stagecoach.plugin.v1.Recipient
-	(*Tag)(nil),                  // 26: stagecoach.plugin.v1.Tag
-	(*MailParameters)(nil),       // 27: stagecoach.plugin.v1.MailParameters
+	(Observation_What)(0),        // 3: stagecoach.plugin.v1.Observation.What
+	(Verdict_Action)(0),          // 4: stagecoach.plugin.v1.Verdict.Action
+	(*FilterInterest)(nil),       // 5: stagecoach.plugin.v1.FilterInterest
+	(*FilterCall)(nil),           // 6: stagecoach.plugin.v1.FilterCall
+	(*Observation)(nil),          // 7: stagecoach.plugin.v1.Observation
+	(*RecipientResult)(nil),      // 8: stagecoach.plugin.v1.RecipientResult
+	(*FilterReply)(nil),          // 9: stagecoach.plugin.v1.FilterReply
+	(*Verdict)(nil),              // 10: stagecoach.plugin.v1.Verdict
+	(*Edit)(nil),                 // 11: stagecoach.plugin.v1.Edit
+	(*RouteHints)(nil),           // 12: stagecoach.plugin.v1.RouteHints
+	(*Injection)(nil),            // 13: stagecoach.plugin.v1.Injection
+	nil,                          // 14: stagecoach.plugin.v1.FilterReply.PerRecipientEntry
+	nil,                          // 15: stagecoach.plugin.v1.FilterReply.TagsEntry
+	(*Edit_SetSender)(nil),       // 16: stagecoach.plugin.v1.Edit.SetSender
+	(*Edit_AddRecipient)(nil),    // 17: stagecoach.plugin.v1.Edit.AddRecipient
+	(*Edit_DeleteRecipient)(nil), // 18: stagecoach.plugin.v1.Edit.DeleteRecipient
+	(*Edit_InsertHeader)(nil),    // 19: stagecoach.plugin.v1.Edit.InsertHeader
+	(*Edit_ReplaceHeader)(nil),   // 20: stagecoach.plugin.v1.Edit.ReplaceHeader
+	(*Edit_DeleteHeader)(nil),    // 21: stagecoach.plugin.v1.Edit.DeleteHeader
+	(*Edit_ReplaceBody)(nil),     // 22: stagecoach.plugin.v1.Edit.ReplaceBody
+	(*Envelope)(nil),             // 23: stagecoach.plugin.v1.Envelope
+	(*MessageRef)(nil),           // 24: stagecoach.plugin.v1.MessageRef
+	(*HeaderField)(nil),          // 25: stagecoach.plugin.v1.HeaderField
+	(*SMTPReply)(nil),            // 26: stagecoach.plugin.v1.SMTPReply
+	(*Recipient)(nil),            // 27: stagecoach.plugin.v1.Recipient
+	(*Tag)(nil),                  // 28: stagecoach.plugin.v1.Tag
+	(*MailParameters)(nil),       // 29: stagecoach.plugin.v1.MailParameters
 }
 var file_filter_proto_depIdxs = []int32{
 	0,  // 0: stagecoach.plugin.v1.FilterInterest.events:type_name -> stagecoach.plugin.v1.FilterEvent
 	1,  // 1: stagecoach.plugin.v1.FilterInterest.body:type_name -> stagecoach.plugin.v1.FilterInterest.Body
 	2,  // 2: stagecoach.plugin.v1.FilterInterest.effect:type_name -> stagecoach.plugin.v1.FilterInterest.Effect
 	0,  // 3: stagecoach.plugin.v1.FilterCall.event:type_name -> stagecoach.plugin.v1.FilterEvent
-	21, // 4: stagecoach.plugin.v1.FilterCall.envelope:type_name -> stagecoach.plugin.v1.Envelope
-	22, // 5: stagecoach.plugin.v1.FilterCall.message:type_name -> stagecoach.plugin.v1.MessageRef
-	23, // 6: stagecoach.plugin.v1.FilterCall.header:type_name -> stagecoach.plugin.v1.HeaderField
-	6,  // 7: stagecoach.plugin.v1.FilterCall.results:type_name -> stagecoach.plugin.v1.RecipientResult
-	24, // 8: stagecoach.plugin.v1.RecipientResult.reply:type_name -> stagecoach.plugin.v1.SMTPReply
-	8,  // 9: stagecoach.plugin.v1.FilterReply.verdict:type_name -> stagecoach.plugin.v1.Verdict
-	12, // 10: stagecoach.plugin.v1.FilterReply.per_recipient:type_name -> stagecoach.plugin.v1.FilterReply.PerRecipientEntry
-	9,  // 11: stagecoach.plugin.v1.FilterReply.edits:type_name -> stagecoach.plugin.v1.Edit
-	13, // 12: stagecoach.plugin.v1.FilterReply.tags:type_name -> stagecoach.plugin.v1.FilterReply.TagsEntry
-	10, // 13: stagecoach.plugin.v1.FilterReply.hints:type_name -> stagecoach.plugin.v1.RouteHints
-	11, // 14: stagecoach.plugin.v1.FilterReply.inject:type_name -> stagecoach.plugin.v1.Injection
-	3,  // 15: stagecoach.plugin.v1.Verdict.action:type_name -> stagecoach.plugin.v1.Verdict.Action
-	24, // 16: stagecoach.plugin.v1.Verdict.reply:type_name -> stagecoach.plugin.v1.SMTPReply
-	14, // 17: stagecoach.plugin.v1.Edit.set_sender:type_name -> stagecoach.plugin.v1.Edit.SetSender
-	15, // 18: stagecoach.plugin.v1.Edit.add_recipient:type_name -> stagecoach.plugin.v1.Edit.AddRecipient
-	16, // 19: stagecoach.plugin.v1.Edit.delete_recipient:type_name -> stagecoach.plugin.v1.Edit.DeleteRecipient
-	17, // 20: stagecoach.plugin.v1.Edit.insert_header:type_name -> stagecoach.plugin.v1.Edit.InsertHeader
-	18, // 21: stagecoach.plugin.v1.Edit.replace_header:type_name -> stagecoach.plugin.v1.Edit.ReplaceHeader
-	19, // 22: stagecoach.plugin.v1.Edit.delete_header:type_name -> stagecoach.plugin.v1.Edit.DeleteHeader
-	20, // 23: stagecoach.plugin.v1.Edit.replace_body:type_name -> stagecoach.plugin.v1.Edit.ReplaceBody
-	25, // 24: stagecoach.plugin.v1.Injection.recipients:type_name -> stagecoach.plugin.v1.Recipient
-	22, // 25: stagecoach.plugin.v1.Injection.message:type_name -> stagecoach.plugin.v1.MessageRef
-	8,  // 26: stagecoach.plugin.v1.FilterReply.PerRecipientEntry.value:type_name -> stagecoach.plugin.v1.Verdict
-	26, // 27: stagecoach.plugin.v1.FilterReply.TagsEntry.value:type_name -> stagecoach.plugin.v1.Tag
-	27, // 28: stagecoach.plugin.v1.Edit.SetSender.parameters:type_name -> stagecoach.plugin.v1.MailParameters
-	25, // 29: stagecoach.plugin.v1.Edit.AddRecipient.recipient:type_name -> stagecoach.plugin.v1.Recipient
-	23, // 30: stagecoach.plugin.v1.Edit.InsertHeader.field:type_name -> stagecoach.plugin.v1.HeaderField
-	22, // 31: stagecoach.plugin.v1.Edit.ReplaceBody.body:type_name -> stagecoach.plugin.v1.MessageRef
-	32, // [32:32] is the sub-list for method output_type
-	32, // [32:32] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	23, // 4: stagecoach.plugin.v1.FilterCall.envelope:type_name -> stagecoach.plugin.v1.Envelope
+	24, // 5: stagecoach.plugin.v1.FilterCall.message:type_name -> stagecoach.plugin.v1.MessageRef
+	25, // 6: stagecoach.plugin.v1.FilterCall.header:type_name -> stagecoach.plugin.v1.HeaderField
+	8,  // 7: stagecoach.plugin.v1.FilterCall.results:type_name -> stagecoach.plugin.v1.RecipientResult
+	7,  // 8: stagecoach.plugin.v1.FilterCall.observations:type_name -> stagecoach.plugin.v1.Observation
+	3,  // 9: stagecoach.plugin.v1.Observation.what:type_name -> stagecoach.plugin.v1.Observation.What
+	23, // 10: stagecoach.plugin.v1.Observation.envelope:type_name -> stagecoach.plugin.v1.Envelope
+	8,  // 11: stagecoach.plugin.v1.Observation.result:type_name -> stagecoach.plugin.v1.RecipientResult
+	26, // 12: stagecoach.plugin.v1.RecipientResult.reply:type_name -> stagecoach.plugin.v1.SMTPReply
+	10, // 13: stagecoach.plugin.v1.FilterReply.verdict:type_name -> stagecoach.plugin.v1.Verdict
+	14, // 14: stagecoach.plugin.v1.FilterReply.per_recipient:type_name -> stagecoach.plugin.v1.FilterReply.PerRecipientEntry
+	11, // 15: stagecoach.plugin.v1.FilterReply.edits:type_name -> stagecoach.plugin.v1.Edit
+	15, // 16: stagecoach.plugin.v1.FilterReply.tags:type_name -> stagecoach.plugin.v1.FilterReply.TagsEntry
+	12, // 17: stagecoach.plugin.v1.FilterReply.hints:type_name -> stagecoach.plugin.v1.RouteHints
+	13, // 18: stagecoach.plugin.v1.FilterReply.inject:type_name -> stagecoach.plugin.v1.Injection
+	4,  // 19: stagecoach.plugin.v1.Verdict.action:type_name -> stagecoach.plugin.v1.Verdict.Action
+	26, // 20: stagecoach.plugin.v1.Verdict.reply:type_name -> stagecoach.plugin.v1.SMTPReply
+	16, // 21: stagecoach.plugin.v1.Edit.set_sender:type_name -> stagecoach.plugin.v1.Edit.SetSender
+	17, // 22: stagecoach.plugin.v1.Edit.add_recipient:type_name -> stagecoach.plugin.v1.Edit.AddRecipient
+	18, // 23: stagecoach.plugin.v1.Edit.delete_recipient:type_name -> stagecoach.plugin.v1.Edit.DeleteRecipient
+	19, // 24: stagecoach.plugin.v1.Edit.insert_header:type_name -> stagecoach.plugin.v1.Edit.InsertHeader
+	20, // 25: stagecoach.plugin.v1.Edit.replace_header:type_name -> stagecoach.plugin.v1.Edit.ReplaceHeader
+	21, // 26: stagecoach.plugin.v1.Edit.delete_header:type_name -> stagecoach.plugin.v1.Edit.DeleteHeader
+	22, // 27: stagecoach.plugin.v1.Edit.replace_body:type_name -> stagecoach.plugin.v1.Edit.ReplaceBody
+	27, // 28: stagecoach.plugin.v1.Injection.recipients:type_name -> stagecoach.plugin.v1.Recipient
+	24, // 29: stagecoach.plugin.v1.Injection.message:type_name -> stagecoach.plugin.v1.MessageRef
+	10, // 30: stagecoach.plugin.v1.FilterReply.PerRecipientEntry.value:type_name -> stagecoach.plugin.v1.Verdict
+	28, // 31: stagecoach.plugin.v1.FilterReply.TagsEntry.value:type_name -> stagecoach.plugin.v1.Tag
+	29, // 32: stagecoach.plugin.v1.Edit.SetSender.parameters:type_name -> stagecoach.plugin.v1.MailParameters
+	27, // 33: stagecoach.plugin.v1.Edit.AddRecipient.recipient:type_name -> stagecoach.plugin.v1.Recipient
+	25, // 34: stagecoach.plugin.v1.Edit.InsertHeader.field:type_name -> stagecoach.plugin.v1.HeaderField
+	24, // 35: stagecoach.plugin.v1.Edit.ReplaceBody.body:type_name -> stagecoach.plugin.v1.MessageRef
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_filter_proto_init() }
@@ -1591,7 +1831,7 @@ func file_filter_proto_init() {
 		return
 	}
 	file_common_proto_init()
-	file_filter_proto_msgTypes[5].OneofWrappers = []any{
+	file_filter_proto_msgTypes[6].OneofWrappers = []any{
 		(*Edit_SetSender_)(nil),
 		(*Edit_AddRecipient_)(nil),
 		(*Edit_DeleteRecipient_)(nil),
@@ -1600,14 +1840,14 @@ func file_filter_proto_init() {
 		(*Edit_DeleteHeader_)(nil),
 		(*Edit_ReplaceBody_)(nil),
 	}
-	file_filter_proto_msgTypes[6].OneofWrappers = []any{}
+	file_filter_proto_msgTypes[7].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_filter_proto_rawDesc), len(file_filter_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   17,
+			NumEnums:      5,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
