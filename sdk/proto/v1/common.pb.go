@@ -213,11 +213,9 @@ type Envelope struct {
 	Recipients []*Recipient    `protobuf:"bytes,5,rep,name=recipients,proto3" json:"recipients,omitempty"`
 	Client     *Client         `protobuf:"bytes,6,opt,name=client,proto3" json:"client,omitempty"`
 	// tags set by filters so far.
-	Tags       map[string]*Tag `protobuf:"bytes,7,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	ReceivedMs int64           `protobuf:"varint,8,opt,name=received_ms,json=receivedMs,proto3" json:"received_ms,omitempty"`
-	Size       int64           `protobuf:"varint,9,opt,name=size,proto3" json:"size,omitempty"`
-	// score: the sum of what filters gave so far.
-	Score         float64 `protobuf:"fixed64,10,opt,name=score,proto3" json:"score,omitempty"`
+	Tags          map[string]*Tag `protobuf:"bytes,7,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	ReceivedMs    int64           `protobuf:"varint,8,opt,name=received_ms,json=receivedMs,proto3" json:"received_ms,omitempty"`
+	Size          int64           `protobuf:"varint,9,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -311,13 +309,6 @@ func (x *Envelope) GetReceivedMs() int64 {
 func (x *Envelope) GetSize() int64 {
 	if x != nil {
 		return x.Size
-	}
-	return 0
-}
-
-func (x *Envelope) GetScore() float64 {
-	if x != nil {
-		return x.Score
 	}
 	return 0
 }
@@ -984,7 +975,7 @@ const file_common_proto_rawDesc = "" +
 	"\x04size\x18\x01 \x01(\x03R\x04size\x12\x18\n" +
 	"\x06inline\x18\x02 \x01(\fH\x00R\x06inline\x12\x14\n" +
 	"\x04path\x18\x03 \x01(\tH\x00R\x04pathB\a\n" +
-	"\x05where\"\xf9\x03\n" +
+	"\x05where\"\xe3\x03\n" +
 	"\bEnvelope\x12\x19\n" +
 	"\bqueue_id\x18\x01 \x01(\tR\aqueueId\x12 \n" +
 	"\vtransaction\x18\x02 \x01(\tR\vtransaction\x12\x16\n" +
@@ -999,9 +990,7 @@ const file_common_proto_rawDesc = "" +
 	"\x04tags\x18\a \x03(\v2(.stagecoach.plugin.v1.Envelope.TagsEntryR\x04tags\x12\x1f\n" +
 	"\vreceived_ms\x18\b \x01(\x03R\n" +
 	"receivedMs\x12\x12\n" +
-	"\x04size\x18\t \x01(\x03R\x04size\x12\x14\n" +
-	"\x05score\x18\n" +
-	" \x01(\x01R\x05score\x1aR\n" +
+	"\x04size\x18\t \x01(\x03R\x04size\x1aR\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12/\n" +
 	"\x05value\x18\x02 \x01(\v2\x19.stagecoach.plugin.v1.TagR\x05value:\x028\x01\"\xf6\x01\n" +

@@ -43,11 +43,14 @@ const (
 	FilterEvent_ENVELOPE FilterEvent = 7
 	// MESSAGE: the whole message is here; answered before the final reply.
 	FilterEvent_MESSAGE FilterEvent = 8
-	// ROUTE: after the queue, before the routes are asked.
+	// ROUTE: after the queue, when a route that names the filter was chosen for
+	// recipients, before its action. Asked at each attempt.
 	FilterEvent_ROUTE FilterEvent = 9
 	// PRE_DELIVERY: a delivery is about to start, with its recipients.
 	FilterEvent_PRE_DELIVERY FilterEvent = 10
-	// RESULT: what became of recipients (delivered, deferred, failed).
+	// RESULT: what became of recipients at an attempt (delivered, deferred,
+	// failed), for filters of their route and deliver block. After the fact and at
+	// most once; OBSERVE is for who must not miss any. Verdict ignored.
 	FilterEvent_RESULT FilterEvent = 11
 	// OBSERVE: the feed of all that happened, asynchronous, at least once: a
 	// batch of observations in the order of their sequence. A call that fails is
@@ -747,8 +750,8 @@ type FilterReply struct {
 	Inject []*Injection `protobuf:"bytes,6,rep,name=inject,proto3" json:"inject,omitempty"`
 	// note goes into the mail's trace.
 	Note string `protobuf:"bytes,7,opt,name=note,proto3" json:"note,omitempty"`
-	// score is added to the mail's score, which `when` reads as `score`; the
-	// scores of all filters add up. Negative speaks for the mail.
+	// score is added to the tag "score", a number, which routes read as
+	// tags.score: the scores of all filters add up. Negative speaks for the mail.
 	Score         float64 `protobuf:"fixed64,8,opt,name=score,proto3" json:"score,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1085,11 +1088,13 @@ func (*Edit_ReplaceBody_) isEdit_Edit() {}
 
 // RouteHints steer what comes after. Unset fields say nothing.
 type RouteHints struct {
-	state       protoimpl.MessageState `protogen:"open.v1"`
-	Queue       string                 `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
-	Priority    *int32                 `protobuf:"varint,2,opt,name=priority,proto3,oneof" json:"priority,omitempty"`
-	NotBeforeMs int64                  `protobuf:"varint,3,opt,name=not_before_ms,json=notBeforeMs,proto3" json:"not_before_ms,omitempty"`
-	ExpiresMs   int64                  `protobuf:"varint,4,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// queue: deliveries that name the same one share its place in the limits, in
+	// place of their destination's.
+	Queue       string `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	Priority    *int32 `protobuf:"varint,2,opt,name=priority,proto3,oneof" json:"priority,omitempty"`
+	NotBeforeMs int64  `protobuf:"varint,3,opt,name=not_before_ms,json=notBeforeMs,proto3" json:"not_before_ms,omitempty"`
+	ExpiresMs   int64  `protobuf:"varint,4,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
 	// next_hop "host:port" in place of the MX look-up.
 	NextHop string `protobuf:"bytes,5,opt,name=next_hop,json=nextHop,proto3" json:"next_hop,omitempty"`
 	// tls_level: "none", "opportunistic", "required", "verify".
