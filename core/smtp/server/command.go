@@ -30,12 +30,12 @@ func (c *Conn) command(line []byte) {
 	// RFC 5321 section 4.1.1: white space at the end is ignored.
 	arg := string(bytes.Trim(rest, " "))
 	var buf [8]byte
-	verb := string(buf[:copyUpper(buf[:], word)])
+	verb := buf[:copyUpper(buf[:], word)]
 	if c.srv.RequireTLS && c.tls == nil && needsTLS(verb) {
 		c.fail(needStartTLS.Code, needStartTLS.Enhanced, needStartTLS.Lines[0])
 		return
 	}
-	switch verb {
+	switch string(verb) {
 	case "MAIL":
 		c.mail(arg)
 	case "RCPT":
@@ -45,7 +45,7 @@ func (c *Conn) command(line []byte) {
 	case "BDAT":
 		c.bdat(arg)
 	case "EHLO", "HELO", "LHLO":
-		c.helo(verb, arg)
+		c.helo(string(verb), arg)
 	case "RSET":
 		if arg != "" {
 			c.fail(501, smtp.EnhancedCode{5, 5, 4}, "RSET takes no argument")
@@ -87,10 +87,10 @@ func (c *Conn) command(line []byte) {
 	}
 }
 
-func needsTLS(verb string) bool {
-	switch verb {
-	case "MAIL", "RCPT", "DATA", "BDAT", "AUTH", "VRFY":
-		return verb != "BDAT" // which reads its chunk before it refuses
+func needsTLS(verb []byte) bool {
+	switch string(verb) {
+	case "MAIL", "RCPT", "DATA", "AUTH", "VRFY": // not BDAT, which reads its chunk before it refuses
+		return true
 	}
 	return false
 }

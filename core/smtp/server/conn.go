@@ -48,6 +48,8 @@ type Conn struct {
 	kicked          bool      // Shutdown has ended a read once
 
 	tx           transaction
+	mailOpts     smtp.MailOptions
+	rcptOpts     smtp.RcptOptions
 	utf8         bool // the last transaction has or had SMTPUTF8
 	transactions int
 	errors       int

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -24,19 +25,16 @@ func unknownParam(key string) *smtp.SMTPError {
 
 // nextParam takes "KEY=value" or "KEY" off s. It is liberal in one thing: a value
 // may hold "=", as those of clients that forget xtext do.
-func nextParam(s string, seen *[]string) (key, value string, hasValue bool, rest string, err *smtp.SMTPError) {
+func nextParam(s string, seen []string) (key, value string, hasValue bool, rest string, err *smtp.SMTPError) {
 	word, rest, _ := strings.Cut(s, " ")
 	key, value, hasValue = strings.Cut(word, "=")
 	key = strings.ToUpper(key)
 	if key == "" || hasValue && value == "" {
 		return "", "", false, "", badParam("Bad parameter")
 	}
-	for _, k := range *seen {
-		if k == key {
-			return "", "", false, "", badParam("Parameter " + key + " given twice")
-		}
+	if slices.Contains(seen, key) {
+		return "", "", false, "", badParam("Parameter " + key + " given twice")
 	}
-	*seen = append(*seen, key)
 	return key, value, hasValue, strings.TrimLeft(rest, " "), nil
 }
 
@@ -45,11 +43,11 @@ func (c *Conn) mailParams(s string, o *smtp.MailOptions) *smtp.SMTPError {
 	var buf [8]string
 	seen := buf[:0]
 	for s != "" {
-		key, value, hasValue, rest, err := nextParam(s, &seen)
+		key, value, hasValue, rest, err := nextParam(s, seen)
 		if err != nil {
 			return err
 		}
-		s = rest
+		s, seen = rest, append(seen, key)
 		if wantsValue := key != "SMTPUTF8" && key != "REQUIRETLS"; wantsValue != hasValue && c.knowsMailParam(key) {
 			return badParam("Parameter " + key + " has a value where none belongs, or lacks one")
 		}
@@ -140,11 +138,11 @@ func (c *Conn) rcptParams(s string, o *smtp.RcptOptions) *smtp.SMTPError {
 	var buf [4]string
 	seen := buf[:0]
 	for s != "" {
-		key, value, _, rest, err := nextParam(s, &seen)
+		key, value, _, rest, err := nextParam(s, seen)
 		if err != nil {
 			return err
 		}
-		s = rest
+		s, seen = rest, append(seen, key)
 		switch {
 		case !c.srv.EnableDSN:
 			return unknownParam(key)

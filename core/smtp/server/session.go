@@ -28,7 +28,7 @@ type Backend interface {
 type Session interface {
 	// Hello is called for each accepted EHLO, HELO or LHLO. An error refuses it.
 	Hello(ctx context.Context, h Hello) error
-	// Mail begins a transaction.
+	// Mail begins a transaction. opts, and Rcpt's, are the engine's again after the call.
 	Mail(ctx context.Context, from Path, opts *smtp.MailOptions) error
 	// Rcpt adds a recipient to it.
 	Rcpt(ctx context.Context, to Path, opts *smtp.RcptOptions) error

@@ -34,7 +34,8 @@ func (c *Conn) mail(arg string) {
 		c.failPath(err, smtp.EnhancedCode{5, 1, 7})
 		return
 	}
-	opts := new(smtp.MailOptions)
+	opts := &c.mailOpts
+	*opts = smtp.MailOptions{}
 	if params != "" {
 		if err := c.mailParams(params, opts); err != nil {
 			c.fail(err.Code, err.EnhancedCode, err.Message)
@@ -84,7 +85,8 @@ func (c *Conn) rcpt(arg string) {
 		c.failPath(address.ErrNonASCII, smtp.EnhancedCode{})
 		return
 	}
-	opts := new(smtp.RcptOptions)
+	opts := &c.rcptOpts
+	*opts = smtp.RcptOptions{}
 	if params != "" {
 		if err := c.rcptParams(params, opts); err != nil {
 			c.fail(err.Code, err.EnhancedCode, err.Message)
