@@ -17,7 +17,7 @@ var deliverTypes = []string{"smtp", "lmtp", "storage"}
 // decode reads all blocks, what others depend on first.
 func (l *loader) decode() {
 	l.topLevel()
-	for _, pass := range [][]string{{"log", "dns", "admin", "tls", "plugin"}, {"directory", "storage", "filter", "access", "deliver"},
+	for _, pass := range [][]string{{"log", "dns", "admin", "metrics", "tls", "plugin"}, {"directory", "storage", "filter", "access", "deliver"},
 		{"queue", "receive", "route", "test"}} {
 		for _, s := range l.order {
 			for _, kind := range pass {
@@ -42,6 +42,8 @@ func (l *loader) decodeBlock(s *symbol) {
 	case "admin":
 		l.cfg.Admin.Range = r.head
 		r.path("socket", &l.cfg.Admin.Socket)
+	case "metrics":
+		l.cfg.Metrics = l.metrics(r)
 	case "tls":
 		l.tls(s.tls, r)
 	case "plugin":

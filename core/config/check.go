@@ -91,6 +91,10 @@ func (l *loader) checkListeners() {
 			all = append(all, listener{a, i.Ref})
 		}
 	}
+	if m := l.cfg.Metrics.Listen; m != nil {
+		all = append(all, listener{*m, "metrics"})
+		l.checkMetrics()
+	}
 	for n, a := range all {
 		for _, b := range all[:n] {
 			if overlap(a.Listen, b.Listen) {

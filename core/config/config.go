@@ -29,9 +29,10 @@ type Config struct {
 	// Welcome is printed when the server is up; "" for nothing.
 	Welcome string
 
-	Log   Log
-	DNS   DNS
-	Admin Admin
+	Log     Log
+	DNS     DNS
+	Admin   Admin
+	Metrics Metrics
 
 	TLS       []*TLS
 	Binaries  []*Binary

@@ -239,3 +239,16 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+func TestMetricsListen(t *testing.T) {
+	c, diags := load(t, map[string]string{"a.hcl": "metrics {\n  listen = \"127.0.0.1:9325\"\n}\n", "rest.hcl": restOf(t)}, "a.hcl", "rest.hcl")
+	if len(diags) > 0 {
+		t.Fatal(render(t, diags))
+	}
+	if m := c.Metrics.Listen; m == nil || m.Network != "tcp" || m.Address != "127.0.0.1:9325" {
+		t.Errorf("metrics: %+v", m)
+	}
+	if c, _ := load(t, designFiles(t), "design.hcl"); c.Metrics.Listen != nil {
+		t.Error("a page that nobody asked for:", c.Metrics.Listen)
+	}
+}
