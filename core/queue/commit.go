@@ -12,6 +12,10 @@ func (e *Engine) Commit(ctx context.Context, c *Claim, changes []Change, keep bo
 	if err := e.check(ctx); err != nil {
 		return err
 	}
+	feed, err := e.observeChanges(c.Envelope, changes)
+	if err != nil {
+		return err
+	}
 	fresh, err := e.prepareAll(changes)
 	if err != nil {
 		return err
@@ -34,6 +38,9 @@ func (e *Engine) Commit(ctx context.Context, c *Claim, changes []Change, keep bo
 	l.busy = true
 	if err = e.change(g, l, changes); err == nil && !e.o.faults.lateEnqueue {
 		err = e.addAll(g, fresh)
+	}
+	if err == nil {
+		err = e.feed(g, feed)
 	}
 	if err != nil {
 		e.mu.Unlock()
@@ -221,6 +228,12 @@ func (e *Engine) Operate(ctx context.Context, text string, op Operation) error {
 	if op.Kind < Hold || op.Kind > Remove {
 		return fmt.Errorf("unknown operation %d", op.Kind)
 	}
+	var env *Envelope
+	if e.feeding.Load() {
+		if env, err = e.Get(ctx, text); err != nil {
+			return err
+		}
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l, own, err := e.takeOver(i)
@@ -236,8 +249,10 @@ func (e *Engine) Operate(ctx context.Context, text string, op Operation) error {
 		return err
 	}
 	var changes []Change
+	var feed [][]byte
 	if err == nil {
 		changes = op.changes(l.state, e.o.Clock())
+		feed, err = e.observeChanges(env, changes)
 	}
 	if err != nil || len(changes) == 0 {
 		if own {
@@ -249,6 +264,9 @@ func (e *Engine) Operate(ctx context.Context, text string, op Operation) error {
 	}
 	l.busy = true
 	if err := e.change(g, l, changes); err != nil {
+		return err
+	}
+	if err := e.feed(g, feed); err != nil {
 		return err
 	}
 	ends := own || !l.state.open()
@@ -317,7 +335,7 @@ func (op Operation) changes(s *state, now time.Time) []Change {
 		case op.Kind == Hold && r.state == Waiting:
 			c.State = Held
 		case op.Kind == ReleaseHold && r.state == Held:
-			c.State, c.Next, c.Reason = Waiting, now, ""
+			c.State, c.Next, c.Reason, c.released = Waiting, now, "", true
 		case op.Kind == Retry && r.state == Waiting:
 			c.State, c.Next, c.Reason = Waiting, now, ""
 			if !op.At.IsZero() {

@@ -56,7 +56,10 @@ type Engine struct {
 	boot id // the least id of this epoch's messages; older files may be orphans
 	stop *stopper
 	wake chan struct{}
+	fed  chan struct{}
 	log  zerolog.Logger
+
+	feeding atomic.Bool
 
 	space atomic.Int64 // octets that may be put before the disk is asked again
 
@@ -67,7 +70,8 @@ type Engine struct {
 	group     *group    // being filled
 	leases    map[id]*lease
 	token     uint64
-	expiry    int64 // no lease ends before
+	sequence  uint64 // of the last observation
+	expiry    int64  // no lease ends before
 	cursors   [classes]due
 	known     int64 // the earliest due that the scheduler was told
 	counts    counts
@@ -108,7 +112,7 @@ func Open(o Options) (*Engine, error) {
 		o.CacheSize = 32 << 20
 	}
 	e := &Engine{
-		o: o, stop: newStopper(), log: o.Log, wake: make(chan struct{}, 1),
+		o: o, stop: newStopper(), log: o.Log, wake: make(chan struct{}, 1), fed: make(chan struct{}, 1),
 		leases: make(map[id]*lease), expiry: never, known: never,
 	}
 	e.fs = syncGuard{o.FS, e.stop}
@@ -189,7 +193,7 @@ func (e *Engine) start() error {
 		return err
 	}
 	e.ids = idMaker{epoch: epoch}
-	e.token = epoch << 40
+	e.token, e.sequence = epoch<<40, epoch<<40
 	b := e.db.NewBatch()
 	defer b.Close()
 	for _, m := range []struct {

@@ -27,6 +27,7 @@ type group struct {
 	dues  [classes]due // the earliest new entry of each class
 	ended []*lease     // leases that end with this group
 	gone  []string     // files to remove after it
+	fed   bool         // it has observations
 	done  chan struct{}
 	err   error // read after done
 }
@@ -155,6 +156,12 @@ func (e *Engine) committed(g *group) {
 	e.changed.Broadcast()
 	e.mu.Unlock()
 	close(g.done)
+	if g.fed {
+		select {
+		case e.fed <- struct{}{}:
+		default: // nobody has looked since the last one
+		}
+	}
 	_ = g.batch.Close()
 	for _, path := range g.gone {
 		if err := e.fs.Remove(path); err != nil {

@@ -10,7 +10,9 @@ import (
 const (
 	keyBody       = 'b'
 	keyDue        = 'd'
+	keyFeed       = 'f'
 	keyMessage    = 'm'
+	keyObserver   = 'o'
 	keyQuarantine = 'q'
 	keyMeta       = 'x'
 )

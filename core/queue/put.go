@@ -8,7 +8,9 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/stagecoach-mta/stagecoach/core/spool"
+	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
 // Put is part of Queue.
@@ -53,6 +55,7 @@ type prepared struct {
 	body  []byte // of a small message, sealed
 	count counts
 	file  string // where the file of a large one is
+	feed  [][]byte
 }
 
 // prepare does all of Put that needs no lock. The envelope is not changed but
@@ -79,6 +82,11 @@ func (e *Engine) prepare(env *Envelope, body spool.Body) (*prepared, error) {
 	p.due = st.due(p.id)
 	p.count = st.count()
 	env.Received, env.Size = stored.Received, stored.Size
+	if e.feeding.Load() {
+		if p.feed, err = e.observations([]*v1.Observation{queuedObservation(p.id, &stored)}); err != nil {
+			return nil, fmt.Errorf("queue a message: %w", err)
+		}
+	}
 	if body.Path() == "" {
 		b := body.Bytes()
 		p.body = seal(bodyKey(p.id), append(make([]byte, 0, len(b)+5), append([]byte{recordVersion}, b...)...))
@@ -98,6 +106,9 @@ func (e *Engine) add(g *group, p *prepared) error {
 	}
 	if err == nil {
 		err = g.addDue(p.due)
+	}
+	if err == nil {
+		err = e.feed(g, p.feed)
 	}
 	if err != nil { // the group holds half a message
 		e.stop.stop(err)

@@ -169,6 +169,7 @@ type Change struct {
 	Enqueue []*NewMessage
 
 	operator bool // from Operate: it may lift a hold
+	released bool // from Operate: it lifts one
 }
 
 // NewMessage is a message made by the core itself.
