@@ -52,6 +52,7 @@ type Conn struct {
 	rcptOpts     smtp.RcptOptions
 	utf8         bool // the last transaction has or had SMTPUTF8
 	transactions int
+	refused      int // recipients refused for good beyond those accepted
 	errors       int
 	closing      bool // after the replies gathered so far
 	cutOff       bool // while the client is still sending
@@ -170,14 +171,15 @@ func (c *Conn) serve() {
 
 // begin is everything up to the banner.
 func (c *Conn) begin() bool {
-	// By the peer's own address: a PROXY header must not open this door.
-	c.xclientOK = inAny(c.srv.XClientFrom, c.ip)
 	if inAny(c.srv.ProxyProtocolFrom, c.ip) {
 		if err := c.readProxyHeader(); err != nil {
 			c.log("PROXY header missing or bad", err)
 			return false
 		}
 	}
+	// Whom the PROXY header names, not the proxy: everybody comes through it, and
+	// where both networks hold it everybody could say who they are.
+	c.xclientOK = inAny(c.srv.XClientFrom, c.ip)
 	// Those who use XCLIENT are many clients behind one address, counted when named.
 	if !c.xclientOK && !c.srv.admit(c) {
 		c.srv.Log.Warn().Str("conn", c.id).Stringer("client", c.remote).Int("limit", c.srv.MaxConnectionsPerIP).Msg("too many connections of one client")
@@ -300,11 +302,19 @@ func (c *Conn) hostReply(code int, e smtp.EnhancedCode, text string) Reply {
 func (c *Conn) fail(code int, e smtp.EnhancedCode, text string) {
 	c.write(NewReply(code, e, text))
 	c.errors++
-	if c.errors >= c.srv.MaxErrors && !c.closing {
-		c.log("too many errors", nil)
-		c.write(c.hostReply(421, smtp.EnhancedCode{4, 7, 0}, "Too many errors, closing"))
-		c.closing, c.cutOff = true, true
+	if c.errors >= c.srv.MaxErrors {
+		c.tooMany("errors")
 	}
+}
+
+// tooMany ends the connection, if nothing else has.
+func (c *Conn) tooMany(what string) {
+	if c.closing {
+		return
+	}
+	c.log("too many "+what, nil)
+	c.write(c.hostReply(421, smtp.EnhancedCode{4, 7, 0}, "Too many "+what+", closing"))
+	c.closing, c.cutOff = true, true
 }
 
 // writeError answers for an error of the Session.
