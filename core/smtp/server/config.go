@@ -56,6 +56,10 @@ type Config struct {
 	// MaxErrors is how many protocol errors and failed logins a connection may make
 	// since its last accepted message before it is closed with 421 4.7.0.
 	MaxErrors int
+	// MaxRefused is how many recipients of a connection may be refused for good
+	// beyond those accepted before it is closed with 421 4.7.0: a list may have dead
+	// addresses among those that live, who guesses names has little else. 0: none.
+	MaxRefused int
 	// MaxConnections is for all listeners of the Server together, and
 	// MaxConnectionsPerIP for one IPv4 address or IPv6 /64; more get 421 4.3.2 or
 	// 421 4.7.0 in place of the banner. 0: none.
@@ -104,6 +108,7 @@ func DefaultConfig() Config {
 		MaxAuthLine:            12288,
 		MaxBodyLine:            64 << 10,
 		MaxErrors:              20,
+		MaxRefused:             100,
 		MaxConnections:         1000,
 		MaxConnectionsPerIP:    50,
 		MaxTransactionsPerConn: 1000,

@@ -152,6 +152,8 @@ func setOption(t *testing.T, c *Config, name, value string) {
 		c.MaxBodyLine = number()
 	case "MaxErrors":
 		c.MaxErrors = number()
+	case "MaxRefused":
+		c.MaxRefused = number()
 	case "MaxTransactionsPerConn":
 		c.MaxTransactionsPerConn = number()
 	case "TolerateBareLF":

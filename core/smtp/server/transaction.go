@@ -100,6 +100,12 @@ func (c *Conn) rcpt(arg string) {
 	}
 	if err := c.session.Rcpt(c.ctx, to, opts); err != nil && ReplyOf(err).refused() {
 		c.writeError(err)
+		if ReplyOf(err).Code >= 500 {
+			c.refused++
+		}
+		if c.srv.MaxRefused > 0 && c.refused >= c.srv.MaxRefused {
+			c.tooMany("refused recipients")
+		}
 		return
 	} else if err != nil {
 		c.write(ReplyOf(err))
@@ -107,6 +113,7 @@ func (c *Conn) rcpt(arg string) {
 		c.write(replyRcpt)
 	}
 	c.tx.rcpts++
+	c.refused = max(0, c.refused-1)
 }
 
 var errKeyword = errors.New("keyword missing")
