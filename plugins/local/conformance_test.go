@@ -3,6 +3,7 @@ package local
 import (
 	"testing"
 
+	"github.com/stagecoach-mta/stagecoach/sdk/conform"
 	"github.com/stagecoach-mta/stagecoach/sdk/storage"
 	"github.com/stagecoach-mta/stagecoach/sdk/storage/storagetest"
 )
@@ -18,15 +19,21 @@ func open(t testing.TB, opts Options) *Store {
 
 func TestConformance(t *testing.T) {
 	var current *Store
-	storagetest.Run(t, func(t *testing.T) storage.Storage {
-		current = open(t, Options{Dir: t.TempDir()})
-		t.Cleanup(func() { current.Close() })
-		return current
-	}, storagetest.Options{Reopen: func(t *testing.T, s storage.Storage) storage.Storage {
-		if err := s.(*Store).Close(); err != nil {
-			t.Fatal(err)
+	reopen := func(t conform.T, dir string) storage.Storage {
+		var err error
+		if current, err = New(Options{Dir: dir}); err != nil {
+			t.Fatalf("%v", err)
 		}
-		current = open(t, Options{Dir: s.(*Store).opts.Dir})
 		return current
+	}
+	storagetest.Run(conform.Test(t), func(t conform.T) storage.Storage {
+		s := reopen(t, t.TempDir())
+		t.Cleanup(func() { current.Close() })
+		return s
+	}, storagetest.Options{Reopen: func(t conform.T, s storage.Storage) storage.Storage {
+		if err := s.(*Store).Close(); err != nil {
+			t.Fatalf("%v", err)
+		}
+		return reopen(t, s.(*Store).opts.Dir)
 	}})
 }

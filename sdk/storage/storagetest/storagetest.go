@@ -1,6 +1,8 @@
-// Package storagetest is the conformance suite that every storage must pass. A
-// plugin's test is a factory and a call of Run. It is not a benchmark and not a
-// crash test: what survives a power cut needs a file system that forgets.
+// Package storagetest is the conformance suite that every storage must pass: a
+// factory and a call of Run is a plugin's test file. It is not a benchmark and
+// not a test of the disk: what survives a power cut needs a file system that
+// forgets. Each case's name is what it asks; cases has them all, with the place
+// in the contract and the remedy.
 package storagetest
 
 import (
@@ -9,8 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"testing"
 
+	"github.com/stagecoach-mta/stagecoach/sdk/conform"
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	"github.com/stagecoach-mta/stagecoach/sdk/mail"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
@@ -22,80 +24,32 @@ type Options struct {
 	// Reopen closes the storage and opens the same data again; the cases that
 	// end in it check that what was answered is there still. Nil: they end
 	// without.
-	Reopen func(t *testing.T, s storage.Storage) storage.Storage
+	Reopen func(t conform.T, s storage.Storage) storage.Storage
 	// LargeBytes is the size of the largest message; 0: 50 MiB.
 	LargeBytes int64
+	// Prefix of the checks' names: "storage: ".
+	Prefix string
 }
 
-// Run runs every case as a subtest, each on a storage of its own. open returns
-// an empty storage and closes it by t.Cleanup.
-func Run(t *testing.T, open func(t *testing.T) storage.Storage, opts Options) {
+// Run makes a check of every case, each on a storage of its own. open returns an
+// empty storage and closes it by t.Cleanup. Under `go test`:
+//
+//	storagetest.Run(conform.Test(t), func(t conform.T) storage.Storage { … }, storagetest.Options{})
+func Run(t conform.T, open func(t conform.T) storage.Storage, opts Options) {
 	if opts.LargeBytes == 0 {
 		opts.LargeBytes = 50 << 20
 	}
 	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			c.run(&fixture{T: t, s: open(t), opts: opts})
+		t.Run(conform.Check{
+			Name: opts.Prefix + c.name, Contract: "storage.proto, " + c.contract, Remedy: c.remedy,
+			Do: func(t conform.T) { c.run(&fixture{T: t, s: open(t), opts: opts}) },
 		})
 	}
 }
 
-var cases = []struct {
-	name string
-	run  func(f *fixture)
-}{
-	{"deposit stores the message behind its delivery fields", depositBytes},
-	{"deposit twice under one key stores once", depositTwice},
-	{"deposit under another key stores again", depositOtherKey},
-	{"deposit to many targets", depositMany},
-	{"deposit creates the folder it names", depositFolder},
-	{"deposit over quota fails for that target alone", depositQuota},
-	{"deposit of a bad target fails for that target alone", depositBadTarget},
-	{"deposit with a return-path that breaks the line", depositInjection},
-	{"deposit of a large message by reference", depositLarge},
-	{"deposits side by side", depositParallel},
-	{"accounts are checked and apart", accounts},
-	{"a new account has INBOX and the special-use mailboxes", newAccount},
-	{"create, list and subscribe", createList},
-	{"mailbox names that are wrong", badNames},
-	{"INBOX in any case", inboxCase},
-	{"rename takes the children along", renameChildren},
-	{"rename INBOX moves its messages", renameInbox},
-	{"delete keeps the children and changes UIDVALIDITY", deleteMailbox},
-	{"roles belong to one mailbox", roles},
-	{"unknown ids are NOT_FOUND", unknownIDs},
-	{"append gives growing UIDs and keeps the bytes", appendBytes},
-	{"append of many is all or nothing", appendQuota},
-	{"append by file", appendFile},
-	{"malformed messages come back byte for byte", malformed},
-	{"fetch gives what is asked for", fetchParts},
-	{"fetch leaves out what is gone", fetchGone},
-	{"fetch returns the caller's error", fetchError},
-	{"snapshot columns", snapshotColumns},
-	{"snapshot since a MODSEQ", snapshotSince},
-	{"snapshot of some UIDs", snapshotUIDs},
-	{"flags are added, removed and replaced", setFlags},
-	{"flags unchanged since", unchangedSince},
-	{"keywords are compared without case", keywords},
-	{"flags that are wrong", badFlags},
-	{"copy", copyMessages},
-	{"copy within a mailbox", copyWithin},
-	{"copy over quota copies nothing", copyQuota},
-	{"move", moveMessages},
-	{"expunge takes the deleted ones of the UIDs", expunge},
-	{"a UID is never used again", uidsGrow},
-	{"counters follow every change", counters},
-	{"search", search},
-	{"search decodes", searchDecodes},
-	{"threads", threads},
-	{"watch tells every change in order", watch},
-	{"watch since a MODSEQ", watchSince},
-	{"a snapshot is one moment", consistency},
-}
-
 // fixture is one case's storage with helpers that fail the test.
 type fixture struct {
-	*testing.T
+	conform.T
 	s    storage.Storage
 	opts Options
 	seq  int
