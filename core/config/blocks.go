@@ -225,8 +225,8 @@ func (l *loader) receive(c *Receive, r *reader) {
 	*c = Receive{
 		Ref: c.Ref, Name: c.Name, Protocol: c.Protocol, Range: c.Range,
 		SenderCheck: true, MaxSize: 50 << 20, MaxRecipients: 1000, MaxConnections: 1000, MaxConnectionsPerIP: 50,
-		MaxHops: 100, MaxErrors: 10, MaxLine: 4096, MaxBodyLine: 1 << 20,
-		CommandTimeout: 5 * time.Minute, DataTimeout: 5 * time.Minute,
+		MaxHops: 100, MaxErrors: 10, MaxRefused: 100, MaxMessages: 1000, MaxLine: 4096, MaxBodyLine: 1 << 20,
+		CommandTimeout: 5 * time.Minute, DataTimeout: 5 * time.Minute, MessageTimeout: 2 * time.Hour,
 	}
 	r.str("hostname", &c.Hostname)
 	r.listen(&c.Listen)
@@ -255,10 +255,13 @@ func (l *loader) receive(c *Receive, r *reader) {
 	r.integer("max_connections_per_ip", &c.MaxConnectionsPerIP, 1, 1e7)
 	r.integer("max_hops", &c.MaxHops, 1, 1000)
 	r.integer("max_errors", &c.MaxErrors, 1, 1e6)
-	r.integer("max_line", &c.MaxLine, 512, 1<<20) // RFC 5321 section 4.5.3.1.4
+	r.integer("max_refused_recipients", &c.MaxRefused, 0, 1e6)
+	r.integer("max_messages_per_connection", &c.MaxMessages, 0, 1e9)
+	r.integer("max_line", &c.MaxLine, 512, 32<<10) // RFC 5321 section 4.5.3.1.4; the engine's block
 	r.integer("max_body_line", &c.MaxBodyLine, 0, 1<<30)
 	r.duration("command_timeout", &c.CommandTimeout)
 	r.duration("data_timeout", &c.DataTimeout)
+	r.duration("message_timeout", &c.MessageTimeout)
 	r.prefixes("tolerate_bare_lf", &c.TolerateBareLF)
 	r.prefixes("proxy_protocol", &c.ProxyProtocol)
 	r.prefixes("xclient", &c.XClient)

@@ -172,11 +172,14 @@ type Receive struct {
 	MaxConnectionsPerIP int   // default 50; IPv6 counts by /64
 	MaxHops             int   // Received fields; default 100
 	MaxErrors           int   // default 10
+	MaxRefused          int   // recipients refused beyond those accepted; default 100, 0: no limit
+	MaxMessages         int   // of one connection; default 1000, 0: no limit
 	MaxLine             int   // command line, octets; default 4096
 	// MaxBodyLine is a message's longest line; default 1 MiB, 0: no limit.
 	MaxBodyLine    int
 	CommandTimeout time.Duration // default 5m (RFC 5321 section 4.5.3.2.7)
 	DataTimeout    time.Duration // between blocks of a message; default 5m
+	MessageTimeout time.Duration // for the whole of a message; default 2h
 
 	// TolerateBareLF are networks whose bare LF is read as CRLF.
 	TolerateBareLF []netip.Prefix
