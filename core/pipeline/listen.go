@@ -114,9 +114,10 @@ func wire(b *config.Receive, cert *certificate, implicit bool) server.Config {
 	}
 	c.RequireAuth, c.AllowInsecureAuth = b.RequireAuth, b.InsecureAuth
 	c.MaxSize, c.MaxRecipients, c.MaxErrors = b.MaxSize, b.MaxRecipients, b.MaxErrors
+	c.MaxRefused, c.MaxTransactionsPerConn = b.MaxRefused, b.MaxMessages
 	c.MaxLine, c.MaxBodyLine = b.MaxLine, b.MaxBodyLine
 	c.MaxConnections, c.MaxConnectionsPerIP = b.MaxConnections, b.MaxConnectionsPerIP
-	c.CommandTimeout, c.DataTimeout = b.CommandTimeout, b.DataTimeout
+	c.CommandTimeout, c.DataTimeout, c.MessageTimeout = b.CommandTimeout, b.DataTimeout, b.MessageTimeout
 	c.TolerateBareLF, c.ProxyProtocolFrom, c.XClientFrom = b.TolerateBareLF, b.ProxyProtocol, b.XClient
 	if cert != nil {
 		c.TLS = cert.config()
