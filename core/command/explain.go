@@ -178,8 +178,8 @@ func showExplanation(w io.Writer, m pipeline.Mail, x *pipeline.Explanation) {
 func steps(w io.Writer, indent string, list []filter.Step) {
 	for _, s := range list {
 		fmt.Fprintf(w, "%s%s: %s", indent, s.Filter, strings.ToLower(s.Verdict.String()))
-		if s.Edits > 0 {
-			fmt.Fprintf(w, ", %d edit(s)", s.Edits)
+		if len(s.Edits) > 0 {
+			fmt.Fprint(w, ", ", strings.Join(s.Edits, ", "))
 		}
 		for _, t := range []string{s.Note, s.Failed} {
 			if t != "" {

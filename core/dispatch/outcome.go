@@ -147,7 +147,7 @@ func (j *job) filter(ctx context.Context, work *deliver.Job, event v1.FilterEven
 	}
 	for _, s := range out.Trace {
 		j.log.Info().Str("filter", s.Filter).Stringer("verdict", s.Verdict).Dur("took", s.Took).
-			Int("edits", s.Edits).Str("failed", s.Failed).Str("note", s.Note).Stringer("stage", event).Msg("filtered")
+			Strs("edits", s.Edits).Str("failed", s.Failed).Str("note", s.Note).Stringer("stage", event).Msg("filtered")
 	}
 	var (
 		changes []queue.Change

@@ -7,9 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
-
-	"google.golang.org/protobuf/proto"
 
 	"github.com/stagecoach-mta/stagecoach/core/message"
 	"github.com/stagecoach-mta/stagecoach/core/spool"
@@ -38,7 +37,16 @@ type Member struct {
 	Interest  func() *v1.FilterInterest
 	OnFailure string
 	Timeout   time.Duration
+	// Dirs are where files lie that it may hand over: its own directory and the
+	// spool.
+	Dirs []string
+	// Observing counts the questions to an observer that are under way; nil: any
+	// number may be.
+	Observing *atomic.Int32
 }
+
+// maxObserving questions wait for one observer; it is not asked more.
+const maxObserving = 64
 
 // wants tells whether the member asked for this event.
 func (m *Member) wants(event v1.FilterEvent) bool {
@@ -69,6 +77,10 @@ type Editing interface {
 	Fields(body spool.Body, names []string) (mail.Header, error)
 	// Apply returns a new body with the edits done; body stays as it is.
 	Apply(body spool.Body, edits []*v1.Edit) (spool.Body, error)
+	// Adopt copies what a plugin made, from its own directories only.
+	Adopt(ref *v1.MessageRef, dirs []string) (spool.Body, error)
+	// Keep gives a body that outlives the stage.
+	Keep(body spool.Body) (spool.Body, error)
 }
 
 // Question is what a stage asks its chain.
@@ -97,11 +109,20 @@ type Outcome struct {
 	// Body with the edits done: the question's, if nobody edited.
 	Body   spool.Body
 	Hints  *v1.RouteHints
-	Inject []*v1.Injection
+	Inject []Injected
 	// Trace has a step for each filter asked, in the order of the chain.
 	Trace []Step
 
 	asked spool.Body // as the question had it
+}
+
+// Injected is a further message that a filter made. Whoever drops it discards
+// its body.
+type Injected struct {
+	By         string
+	Sender     string
+	Recipients []*v1.Recipient
+	Body       spool.Body
 }
 
 // Step is one filter's part in an outcome.
@@ -109,8 +130,10 @@ type Step struct {
 	Filter  string
 	Verdict v1.Verdict_Action
 	Note    string
-	Edits   int
-	Took    time.Duration
+	Score   float64
+	// Edits say in a few words what the filter changed.
+	Edits []string
+	Took  time.Duration
 	// Failed is why the filter gave no answer; "" if it did.
 	Failed string
 }
@@ -167,7 +190,9 @@ func (c Chain) round(ctx context.Context, ed Editing, q Question, out *Outcome) 
 			return false, err
 		}
 		if m.Interest().GetEffect() == v1.FilterInterest_OBSERVE_ONLY {
-			go observe(context.WithoutCancel(ctx), m, call)
+			if err := out.observe(ctx, ed, m, call); err != nil {
+				out.Trace = append(out.Trace, Step{Filter: m.Name, Failed: err.Error()})
+			}
 			continue
 		}
 		asked = append(asked, m)
@@ -254,11 +279,36 @@ func (m *Member) ask(ctx context.Context, call *v1.Call) answer {
 	return a
 }
 
-func observe(ctx context.Context, m *Member, call *v1.Call) {
-	ctx, cancel := context.WithTimeout(ctx, m.timeout())
-	defer cancel()
-	_, _ = m.Caller.Call(ctx, call) // nobody waits for an observer
+// observe asks without waiting. The message stays for as long as that takes,
+// whatever becomes of the mail.
+func (out *Outcome) observe(ctx context.Context, ed Editing, m *Member, call *v1.Call) error {
+	if m.Observing != nil && m.Observing.Add(1) > maxObserving {
+		m.Observing.Add(-1)
+		return errBusy
+	}
+	var kept spool.Body
+	if call.GetFilter().GetMessage() != nil {
+		var err error
+		if kept, err = ed.Keep(out.Body); err != nil {
+			return err
+		}
+		call.GetFilter().Message = kept.Message().Ref()
+	}
+	go func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.timeout())
+		defer cancel()
+		_, _ = m.Caller.Call(ctx, call) // nobody waits for an observer
+		if kept != nil {
+			kept.Discard()
+		}
+		if m.Observing != nil {
+			m.Observing.Add(-1)
+		}
+	}()
+	return nil
 }
+
+var errBusy = errors.New("it is behind with what it was asked before, and was not asked")
 
 // fold takes one answer into the outcome.
 func (out *Outcome) fold(ed Editing, a answer) (stop bool, err error) {
@@ -271,9 +321,10 @@ func (out *Outcome) fold(ed Editing, a answer) (stop bool, err error) {
 		return out.judge(v, a.member.Name), nil
 	}
 	r := a.reply
-	step.Note, step.Edits = r.GetNote(), len(r.GetEdits())
+	step.Note, step.Score = r.GetNote(), r.GetScore()
 	step.Verdict = r.GetVerdict().GetAction()
-	switch err := out.edit(ed, a.member, r); {
+	edits, err := out.edit(ed, a.member, r)
+	switch step.Edits = edits; {
 	case errors.Is(err, message.ErrEdit):
 		// The filter's fault, not the mail's: as if it had not answered.
 		step.Failed = err.Error()
@@ -294,8 +345,7 @@ func (out *Outcome) fold(ed Editing, a answer) (stop bool, err error) {
 			out.PerRecipient[idx] = v
 		}
 	}
-	out.Hints = mergeHints(out.Hints, r.GetHints())
-	out.Inject = append(out.Inject, r.GetInject()...)
+	out.Hints = MergeHints(out.Hints, r.GetHints())
 	return out.judge(r.GetVerdict(), a.member.Name), nil
 }
 
@@ -324,88 +374,4 @@ func onFailure(m *Member) *v1.Verdict {
 		Reply:  &v1.SMTPReply{Code: 451, Enhanced: "4.7.1", Text: "A content check is not available, try again later"},
 		Reason: m.Name + " could not be asked",
 	}
-}
-
-// edit applies envelope edits, tags and message edits. A judge's edits are
-// ignored: it declared to make none.
-func (out *Outcome) edit(ed Editing, m *Member, r *v1.FilterReply) error {
-	if len(r.GetTags()) == 0 && len(r.GetEdits()) == 0 {
-		return nil
-	}
-	env := proto.Clone(out.Envelope).(*v1.Envelope)
-	for k, t := range r.GetTags() {
-		if env.Tags == nil {
-			env.Tags = make(map[string]*v1.Tag)
-		}
-		env.Tags[k] = t
-	}
-	out.Envelope = env
-	if m.Interest().GetEffect() != v1.FilterInterest_EDIT {
-		return nil
-	}
-	var content []*v1.Edit
-	for _, e := range r.GetEdits() {
-		switch e := e.GetEdit().(type) {
-		case *v1.Edit_SetSender_:
-			env.Sender = e.SetSender.GetAddress()
-			if p := e.SetSender.GetParameters(); p != nil {
-				env.Parameters = p
-			}
-		case *v1.Edit_AddRecipient_:
-			add := proto.Clone(e.AddRecipient.GetRecipient()).(*v1.Recipient)
-			add.Index = nextIndex(env.Recipients)
-			env.Recipients = append(env.Recipients, add)
-		case *v1.Edit_DeleteRecipient_:
-			env.Recipients = without(env.Recipients, e.DeleteRecipient.GetIndex())
-		}
-	}
-	for _, e := range r.GetEdits() {
-		switch e.GetEdit().(type) {
-		case *v1.Edit_InsertHeader_, *v1.Edit_ReplaceHeader_, *v1.Edit_DeleteHeader_, *v1.Edit_ReplaceBody_:
-			content = append(content, e)
-		}
-	}
-	if len(content) == 0 || out.Body == nil {
-		return nil
-	}
-	body, err := ed.Apply(out.Body, content)
-	if err != nil {
-		return fmt.Errorf("apply the edits of %s: %w", m.Name, err)
-	}
-	if out.Body != out.asked {
-		out.Body.Discard() // an edit of an edit: nobody needs the one between
-	}
-	out.Body = body
-	return nil
-}
-
-func nextIndex(rs []*v1.Recipient) int32 {
-	next := int32(0)
-	for _, r := range rs {
-		next = max(next, r.GetIndex()+1)
-	}
-	return next
-}
-
-func without(rs []*v1.Recipient, index int32) []*v1.Recipient {
-	var out []*v1.Recipient
-	for _, r := range rs {
-		if r.GetIndex() != index {
-			out = append(out, r)
-		}
-	}
-	return out
-}
-
-// mergeHints lets later hints win field by field.
-func mergeHints(a, b *v1.RouteHints) *v1.RouteHints {
-	if b == nil {
-		return a
-	}
-	if a == nil {
-		return b
-	}
-	m := proto.Clone(a).(*v1.RouteHints)
-	proto.Merge(m, b)
-	return m
 }

@@ -59,6 +59,11 @@ func (marking) Apply(b spool.Body, edits []*v1.Edit) (spool.Body, error) {
 	return b, nil
 }
 
+func (marking) Adopt(ref *v1.MessageRef, _ []string) (spool.Body, error) {
+	return spool.FromBytes(ref.GetInline()), nil
+}
+func (marking) Keep(b spool.Body) (spool.Body, error) { return b, nil }
+
 func ask(t *testing.T, c Chain) *Outcome {
 	t.Helper()
 	out, err := c.Run(context.Background(), marking{}, Question{

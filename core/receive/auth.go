@@ -8,6 +8,7 @@ import (
 	"github.com/emersion/go-sasl"
 	"github.com/xdg-go/scram"
 
+	"github.com/stagecoach-mta/stagecoach/core/filter"
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
@@ -34,15 +35,29 @@ func (s *Session) authenticated(ctx context.Context, mech, username string, got 
 	switch {
 	case fail.Is(err, fail.Denied):
 		s.log.Warn().Str("user", username).Str("mechanism", mech).Stringer("client", s.conn.RemoteAddr()).Msg("login refused")
+		if said := s.tellAuth(ctx, username, false); said != nil {
+			return said
+		}
 		return err
 	case err != nil:
 		s.log.Error().Err(err).Str("user", username).Msg("login not checked")
 		return refuse(454, "4.7.0", "Temporary authentication failure, try again later")
 	}
+	if err := s.tellAuth(ctx, got.GetAccount(), true); err != nil {
+		return err
+	}
 	s.identity = got
 	s.conn.SetAuthUser(got.GetAccount())
 	s.log.Info().Str("user", got.GetAccount()).Str("mechanism", mech).Stringer("client", s.conn.RemoteAddr()).Msg("logged in")
-	return s.early(ctx, v1.FilterEvent_AUTH, -1)
+	return nil
+}
+
+// tellAuth asks the filters that want to hear of logins.
+func (s *Session) tellAuth(ctx context.Context, user string, authenticated bool) error {
+	_, err := s.ask(ctx, question{User: user, Question: filter.Question{
+		Event: v1.FilterEvent_AUTH, Recipient: -1, Authenticated: authenticated,
+	}})
+	return err
 }
 
 // AuthSASL serves SCRAM-SHA-256 (RFC 7677): the directory has the verifier, the

@@ -13,7 +13,6 @@ import (
 	"github.com/stagecoach-mta/stagecoach/core/queue"
 	"github.com/stagecoach-mta/stagecoach/core/smtp/server"
 	"github.com/stagecoach-mta/stagecoach/core/spool"
-	"github.com/stagecoach-mta/stagecoach/sdk/mail"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
@@ -40,7 +39,7 @@ func (s *Session) Done(ctx context.Context) []server.Reply {
 	if err != nil {
 		return one(server.ReplyOf(err))
 	}
-	out, err := s.ask(ctx, filter.Question{Event: v1.FilterEvent_MESSAGE, Recipient: -1, Body: body})
+	out, err := s.ask(ctx, question{Question: filter.Question{Event: v1.FilterEvent_MESSAGE, Recipient: -1, Body: body}})
 	if err != nil {
 		s.log.Info().Str("transaction", s.env.GetTransaction()).Str("from", s.env.GetSender()).AnErr("reply", err).Msg("message refused")
 		return one(server.ReplyOf(err))
@@ -49,15 +48,15 @@ func (s *Session) Done(ctx context.Context) []server.Reply {
 		body.Discard()
 		body = out.Body
 	}
-	if discarded := s.discard(out); discarded != "" {
+	if discarded := s.said.discard; discarded != "" {
 		s.log.Info().Str("transaction", s.env.GetTransaction()).Str("from", s.env.GetSender()).Str("filter", discarded).Msg("discarded")
 		return one(server.OK("Accepted"))
 	}
-	refused := s.perRecipient(out, replies)
+	refused := s.perRecipient(replies)
 	if refused != nil && (len(refused) == len(s.env.GetRecipients()) || s.deferSome(refused)) {
 		return replies
 	}
-	id, err := s.enqueue(ctx, body, out, summary, refused)
+	id, err := s.enqueue(ctx, body, summary, refused)
 	if err != nil {
 		return one(server.ReplyOf(s.broken(err)))
 	}
@@ -69,25 +68,16 @@ func (s *Session) Done(ctx context.Context) []server.Reply {
 	return replies
 }
 
-// discard names the filter that threw the mail away, at DATA or now.
-func (s *Session) discard(now *filter.Outcome) string {
-	for _, o := range []*filter.Outcome{s.out, now} {
-		if o.Verdict.GetAction() == v1.Verdict_DISCARD {
-			return o.By
-		}
-	}
-	return ""
-}
-
 // perRecipient fills in the replies of recipients that a filter refused, and
 // returns those verdicts.
-func (s *Session) perRecipient(out *filter.Outcome, replies []server.Reply) map[int32]error {
+func (s *Session) perRecipient(replies []server.Reply) map[int32]error {
 	var refused map[int32]error
 	for i, index := range s.accepted {
-		err := verdictError(out.PerRecipient[index])
+		err := verdictError(s.said.recipients[index])
 		if err == nil {
 			continue
 		}
+		s.refused(s.env, index, err, "")
 		if refused == nil {
 			refused = make(map[int32]error)
 		}
@@ -175,14 +165,15 @@ func (s *Session) received() []byte {
 // enqueue gives the message to the queue: when it returns, the mail is ours.
 // Recipients that a filter refused while others were accepted get a DSN in
 // their sender's mailbox: SMTP has no other way to say it.
-func (s *Session) enqueue(ctx context.Context, body spool.Body, out *filter.Outcome, sum summary, refused map[int32]error) (string, error) {
+func (s *Session) enqueue(ctx context.Context, body spool.Body, sum summary, refused map[int32]error) (string, error) {
+	hints := s.said.hints
 	env := &queue.Envelope{
 		Received: time.UnixMilli(s.env.GetReceivedMs()), Sender: s.env.GetSender(), Parameters: s.env.GetParameters(),
-		Client: s.env.GetClient(), Tags: s.env.GetTags(), Hints: out.Hints, Origin: s.Ref, Size: body.Size(),
+		Client: s.env.GetClient(), Tags: s.env.GetTags(), Hints: hints, Origin: s.Ref, Size: body.Size(),
 		MessageID: sum.messageID, From: sum.from, Subject: sum.subject,
 		Priority: int(s.env.GetParameters().GetPriority()),
 	}
-	if h := out.Hints; h != nil {
+	if h := hints; h != nil {
 		if h.NotBeforeMs > 0 {
 			env.NotBefore = time.UnixMilli(h.NotBeforeMs)
 		}
@@ -193,7 +184,7 @@ func (s *Session) enqueue(ctx context.Context, body spool.Body, out *filter.Outc
 			env.Priority = int(h.GetPriority())
 		}
 	}
-	held := heldBy(s.out, out)
+	held := s.said.hold
 	var bounced []dispatch.Reported
 	for _, r := range s.env.GetRecipients() {
 		q := &queue.Recipient{
@@ -209,7 +200,7 @@ func (s *Session) enqueue(ctx context.Context, body spool.Body, out *filter.Outc
 			}
 			continue
 		}
-		if own := out.PerRecipient[r.GetIndex()]; own.GetAction() == v1.Verdict_DISCARD {
+		if own := s.said.recipients[r.GetIndex()]; own.GetAction() == v1.Verdict_DISCARD {
 			continue
 		} else if own.GetAction() == v1.Verdict_HOLD && held == "" {
 			q.State, q.Reason = queue.Held, own.GetReason()
@@ -224,6 +215,11 @@ func (s *Session) enqueue(ctx context.Context, body spool.Body, out *filter.Outc
 			return "", err
 		}
 	}
+	// Before the mail itself: if that fails, the client comes again and a filter's
+	// message may be there twice. The other way round it could be lost.
+	if err := s.inject(ctx); err != nil {
+		return "", err
+	}
 	if len(env.Recipients) == 0 {
 		return s.env.GetTransaction(), nil
 	}
@@ -233,7 +229,6 @@ func (s *Session) enqueue(ctx context.Context, body spool.Body, out *filter.Outc
 	s.log.Info().Str("queue_id", env.ID).Str("transaction", s.env.GetTransaction()).Str("from", env.Sender).
 		Strs("to", addresses(env)).Int64("size", env.Size).Str("message_id", env.MessageID).
 		Str("client", s.env.GetClient().GetIp()).Str("user", s.env.GetClient().GetUser()).Str("listener", s.Ref).Msg("queued")
-	s.inject(ctx, out)
 	return env.ID, nil
 }
 
@@ -246,33 +241,22 @@ func (s *Session) bounce(ctx context.Context, env *queue.Envelope, body spool.Bo
 }
 
 // inject queues the messages that filters made.
-func (s *Session) inject(ctx context.Context, out *filter.Outcome) {
-	for _, in := range out.Inject {
+func (s *Session) inject(ctx context.Context) error {
+	for _, in := range s.said.inject {
 		env := &queue.Envelope{
-			Received: s.backend.Clock(), Sender: in.GetSender(), Origin: "filter", Size: in.GetMessage().GetSize(),
+			Received: s.backend.Clock(), Sender: in.Sender, Origin: in.By, Size: in.Body.Size(),
 			Client: s.env.GetClient(), Parameters: &v1.MailParameters{},
 		}
-		for i, r := range in.GetRecipients() {
+		for i, r := range in.Recipients {
 			env.Recipients = append(env.Recipients, &queue.Recipient{Index: int32(i), Address: r.GetAddress(), Notify: r.GetNotify(), Parent: -1})
 		}
-		b, err := mail.FromRef(in.GetMessage()).Bytes(0)
-		if err == nil {
-			err = s.backend.Queue.Put(ctx, env, spool.FromBytes(b))
+		if err := s.backend.Queue.Put(ctx, env, in.Body); err != nil {
+			return fmt.Errorf("queue a filter's message: %w", err)
 		}
-		if err != nil {
-			// The mail itself is queued: its 250 must not become a refusal.
-			s.log.Error().Err(err).Str("from", env.Sender).Msg("a filter's message was not queued")
-		}
+		s.log.Info().Str("queue_id", env.ID).Str("transaction", s.env.GetTransaction()).Str("from", env.Sender).
+			Strs("to", addresses(env)).Msg("a filter's message is queued")
 	}
-}
-
-func heldBy(outs ...*filter.Outcome) string {
-	for _, o := range outs {
-		if o.Verdict.GetAction() == v1.Verdict_HOLD {
-			return either(o.Verdict.GetReason(), "held by "+o.By)
-		}
-	}
-	return ""
+	return nil
 }
 
 func addresses(env *queue.Envelope) []string {

@@ -47,9 +47,11 @@ type Policy struct {
 
 // Backend makes the sessions of one listener. The zero value needs SetPolicy.
 type Backend struct {
-	Spool  *spool.Dir
-	Queue  queue.Queue
-	Clock  func() time.Time
+	Spool *spool.Dir
+	Queue queue.Queue
+	Clock func() time.Time
+	// Feed hears of refusals; nil: nobody does.
+	Feed   queue.Feed
 	policy atomic.Pointer[Policy]
 }
 

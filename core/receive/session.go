@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,12 +28,17 @@ type Session struct {
 	conn     *server.Conn
 	identity *v1.AuthenticateResponse
 	log      zerolog.Logger
+	// tags and standing are what filters said of the connection: they hold for
+	// each of its transactions.
+	tags     map[string]*v1.Tag
+	standing said
+	serial   int
 
 	// The transaction.
 	env      *v1.Envelope
 	accepted []int32 // indexes, in the order of RCPT
-	serial   int
-	out      *filter.Outcome // of ENVELOPE, for its hold and hints
+	next     int32   // index of the next recipient
+	said     said
 	writer   *spool.Writer
 }
 
@@ -71,16 +78,20 @@ func (s *Session) Mail(ctx context.Context, from server.Path, opts *smtp.MailOpt
 			return refuse(451, "4.3.0", "Sender can't be checked now, try again later")
 		}
 		if !own {
-			return refuse(553, "5.7.1", fmt.Sprintf("%s may not send as <%s>", s.conn.AuthUser(), sender))
+			err := refuse(553, "5.7.1", fmt.Sprintf("%s may not send as <%s>", s.conn.AuthUser(), sender))
+			s.refused(&v1.Envelope{Transaction: s.conn.ID(), Sender: sender, Client: s.client()}, -1, err, s.Ref)
+			return err
 		}
 	}
 	s.serial++
+	s.next, s.said = 0, s.standing.clone()
 	s.env = &v1.Envelope{
 		Transaction: fmt.Sprintf("%s.%d", s.conn.ID(), s.serial),
 		Sender:      sender,
 		Client:      s.client(),
 		ReceivedMs:  s.backend.Clock().UnixMilli(),
 		Parameters:  parameters(opts),
+		Tags:        maps.Clone(s.tags),
 	}
 	if err := s.early(ctx, v1.FilterEvent_MAIL, -1); err != nil {
 		s.env = nil
@@ -111,22 +122,29 @@ func (s *Session) Rcpt(ctx context.Context, to server.Path, opts *smtp.RcptOptio
 		}
 	}
 	r, err := s.accepts(ctx, addr, domain)
-	if err != nil {
-		s.log.Info().Str("from", s.env.GetSender()).Str("to", addr).Stringer("client", s.conn.RemoteAddr()).AnErr("reply", err).Msg("recipient refused")
-		return err
+	if r == nil {
+		r = &v1.Recipient{Address: addr}
 	}
-	r.Index = int32(len(s.env.Recipients))
+	// A filter may have added recipients of its own.
+	s.next = max(s.next, filter.NextIndex(s.env.GetRecipients()))
+	r.Index = s.next
 	for _, n := range opts.Notify {
 		r.Notify = append(r.Notify, string(n))
 	}
 	if opts.OriginalRecipient != "" {
 		r.OriginalRecipient = strings.ToLower(string(opts.OriginalRecipientType)) + ";" + opts.OriginalRecipient
 	}
-	s.env.Recipients = append(s.env.Recipients, r)
-	if err := s.early(ctx, v1.FilterEvent_RCPT, r.Index); err != nil {
-		s.env.Recipients = s.env.Recipients[:r.Index]
+	if err != nil {
+		s.log.Info().Str("from", s.env.GetSender()).Str("to", addr).Stringer("client", s.conn.RemoteAddr()).AnErr("reply", err).Msg("recipient refused")
+		s.rejected(ctx, r, err)
 		return err
 	}
+	s.env.Recipients = append(s.env.Recipients, r)
+	if err := s.early(ctx, v1.FilterEvent_RCPT, r.Index); err != nil {
+		s.env.Recipients = slices.DeleteFunc(s.env.Recipients, func(have *v1.Recipient) bool { return have.GetIndex() == r.GetIndex() })
+		return err
+	}
+	s.next++
 	s.accepted = append(s.accepted, r.Index)
 	return nil
 }
@@ -146,11 +164,9 @@ func (s *Session) postmaster(ctx context.Context) (string, error) {
 // Body asks the envelope filters and gives the engine a place to write to,
 // which begins with our Received field.
 func (s *Session) Body(ctx context.Context) (io.Writer, error) {
-	out, err := s.ask(ctx, filter.Question{Event: v1.FilterEvent_ENVELOPE, Recipient: -1})
-	if err != nil {
+	if err := s.early(ctx, v1.FilterEvent_ENVELOPE, -1); err != nil {
 		return nil, err
 	}
-	s.out = out
 	s.writer = s.backend.Spool.NewWriter(s.env.GetParameters().GetDeclaredSize())
 	if err := s.writer.Prefix(s.received()); err != nil {
 		return nil, s.broken(err)
@@ -174,92 +190,12 @@ func (s *Session) Reset() {
 	if s.writer != nil {
 		s.writer.Abort()
 	}
-	s.env, s.accepted, s.out, s.writer = nil, nil, nil, nil
+	filter.Discard(s.said.inject) // no-op for what the queue has taken
+	s.env, s.accepted, s.said, s.writer = nil, nil, said{}, nil
 }
 
 // Close is the end of the connection.
 func (s *Session) Close() { s.log.Debug().Msg("disconnected") }
-
-// early asks the filters that want to be heard before the envelope is complete.
-func (s *Session) early(ctx context.Context, event v1.FilterEvent, recipient int32) error {
-	_, err := s.ask(ctx, filter.Question{Event: event, Recipient: recipient})
-	return err
-}
-
-// ask runs the listener's filters for one event and turns a verdict other than
-// accept, hold or discard into the reply.
-func (s *Session) ask(ctx context.Context, q filter.Question) (*filter.Outcome, error) {
-	if q.Envelope = s.env; q.Envelope == nil {
-		q.Envelope = &v1.Envelope{Transaction: s.conn.ID(), Client: s.client()}
-	}
-	if !s.Filters.Wants(q.Event) {
-		return &filter.Outcome{Verdict: &v1.Verdict{}, Envelope: q.Envelope, Body: q.Body}, nil
-	}
-	q.Key = q.Envelope.GetTransaction()
-	out, err := s.Filters.Run(ctx, s.Editing, q)
-	if err != nil {
-		return nil, s.broken(err)
-	}
-	for _, step := range out.Trace {
-		e := s.log.Info()
-		if step.Failed != "" {
-			e = s.log.Warn().Str("failed", step.Failed)
-		}
-		e.Str("transaction", q.Envelope.GetTransaction()).Str("filter", step.Filter).Stringer("event", q.Event).
-			Stringer("verdict", step.Verdict).Int("edits", step.Edits).Dur("took", step.Took).Str("note", step.Note).Msg("filtered")
-	}
-	if s.env != nil {
-		s.env = out.Envelope
-	}
-	if d := time.Duration(out.Verdict.GetDelayMs()) * time.Millisecond; d > 0 {
-		wait(ctx, min(d, maxDelay))
-	}
-	return out, verdictError(out.Verdict)
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
-
-// verdictError is what the client hears of a verdict; nil if the mail goes on.
-func verdictError(v *v1.Verdict) error {
-	r := v.GetReply()
-	code, enhanced, text := int(r.GetCode()), r.GetEnhanced(), r.GetText()
-	switch v.GetAction() {
-	case v1.Verdict_REJECT:
-		code, enhanced, text = orElse(code, 500, 599, 550), either(enhanced, "5.7.1"), either(text, "Refused by local policy")
-	case v1.Verdict_DEFER:
-		code, enhanced, text = orElse(code, 400, 499, 451), either(enhanced, "4.7.1"), either(text, "Try again later")
-	case v1.Verdict_DISCONNECT:
-		// The engine ends the connection after a 421.
-		code, enhanced, text = 421, either(enhanced, "4.7.0"), either(text, "Closing the connection")
-		if enhanced[0] != '4' {
-			enhanced = "4.7.0"
-		}
-	default:
-		return nil
-	}
-	return refuse(code, enhanced, text)
-}
-
-func orElse(code, low, high, otherwise int) int {
-	if code < low || code > high {
-		return otherwise
-	}
-	return code
-}
-
-func either(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
-}
 
 // broken logs a fault of our own and hides its text from the client.
 func (s *Session) broken(err error) error {

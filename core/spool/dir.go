@@ -72,3 +72,15 @@ func full(err error) error {
 	}
 	return err
 }
+
+// Link gives a body with the octets of b and a life of its own.
+func (d *Dir) Link(b Body) (Body, error) {
+	if b.Path() == "" {
+		return b, nil
+	}
+	name := d.newName()
+	if err := d.fs.Link(b.Path(), name); err != nil {
+		return nil, full(err)
+	}
+	return &fileBody{fs: d.fs, path: name, size: b.Size()}, nil
+}
