@@ -1,14 +1,22 @@
 package config
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/pem"
+	"fmt"
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
 // deliverTypes are built in; every other type of a deliver block is a plugin.
@@ -72,7 +80,7 @@ func (l *loader) decodeBlock(s *symbol) {
 func (l *loader) topLevel() {
 	first := map[string]*hclsyntax.Attribute{}
 	for _, b := range l.bodies {
-		r := &reader{l: l, body: &hclsyntax.Body{Attributes: b.Attributes}, what: "the top of the file"}
+		r := &reader{l: l, body: &hclsyntax.Body{Attributes: b.Attributes}, what: "The top of the file"}
 		for _, name := range []string{"hostname", "data_dir", "welcome"} {
 			a := b.Attributes[name]
 			if a == nil {
@@ -137,7 +145,7 @@ func def[T comparable](into *T, v T) {
 func (l *loader) dns(b *hclsyntax.Block, r *reader) DNS {
 	d := DNS{Range: header(b), Timeout: 5 * time.Second}
 	parsedList(r, "servers", &d.Servers, parseServer, `Write an address, with a port if it is not 53: "192.0.2.53", "127.0.0.1:5353".`)
-	r.duration("timeout", &d.Timeout)
+	r.timeout("timeout", &d.Timeout)
 	return d
 }
 
@@ -164,23 +172,80 @@ func (l *loader) tls(t *TLS, r *reader) {
 	}
 	r.need("cert", `cert = "/etc/ssl/mx.ryan.example.pem" (or self_signed = true, for development)`)
 	r.need("key", `key = "/etc/ssl/mx.ryan.example.key"`)
-	if hasCert {
-		l.mustExist(t.Cert, "certificate", certAt)
-	}
-	if hasKey {
-		l.mustExist(t.Key, "key", keyAt)
+	certOK := hasCert && l.mustExist(t.Cert, "certificate", certAt)
+	keyOK := hasKey && l.mustExist(t.Key, "key", keyAt)
+	if certOK && keyOK {
+		l.pair(t, certAt, keyAt)
 	}
 }
+
+// pair looks into the two files of a certificate, as the server will.
+func (l *loader) pair(t *TLS, certAt, keyAt hcl.Range) {
+	cert, err := l.opts.FS.ReadFile(t.Cert)
+	if err != nil {
+		l.err(certAt, fmt.Sprintf("The certificate %s cannot be read: %s", t.Cert, reason(err)), asServer)
+		return
+	}
+	key, err := l.opts.FS.ReadFile(t.Key)
+	if err != nil {
+		l.err(keyAt, fmt.Sprintf("The key %s cannot be read: %s", t.Key, reason(err)), asServer)
+		return
+	}
+	both, err := tls.X509KeyPair(cert, key)
+	switch block, _ := pem.Decode(cert); {
+	case block == nil:
+		l.err(certAt, fmt.Sprintf("%s holds no PEM certificate", t.Cert), "Such a file begins with -----BEGIN CERTIFICATE-----; the chain follows the server's own.")
+		return
+	case err != nil:
+		if block, _ := pem.Decode(key); block == nil {
+			l.err(keyAt, fmt.Sprintf("%s holds no PEM key", t.Key), "Such a file has a line -----BEGIN PRIVATE KEY-----.")
+			return
+		}
+		l.err(keyAt, fmt.Sprintf("%s and %s do not belong together: %s", t.Cert, t.Key, strings.TrimPrefix(err.Error(), "tls: ")),
+			"Name the key that this certificate was made for.")
+		return
+	}
+	if leaf := both.Leaf; leaf != nil && time.Now().After(leaf.NotAfter) {
+		l.warn(certAt, fmt.Sprintf("The certificate %s ended on %s", t.Cert, leaf.NotAfter.Format(time.DateOnly)), "Renew it: many clients refuse it.")
+	}
+}
+
+const asServer = "Run this as the user that the server runs as."
 
 func (l *loader) binary(b *Binary, r *reader) {
 	at, ok := r.path("path", &b.Path)
 	r.need("path", `path = "/opt/ryan/attachments"`)
-	if ok {
-		l.mustExist(b.Path, "plugin", at)
+	b.unfit = !ok || !l.mustExist(b.Path, "plugin", at)
+	if info, err := l.opts.FS.Stat(b.Path); !b.unfit && err == nil && info.Mode()&0o111 == 0 {
+		b.unfit = true
+		l.err(at, fmt.Sprintf("The plugin %s may not be executed", b.Path), "Name the program, or make it one: chmod +x "+b.Path)
 	}
-	parsed(r, "sha256", &b.SHA256, parseSHA256, "Write the 64 hexadecimal digits that sha256sum prints.")
+	const remedy = "Write the 64 hexadecimal digits that sha256sum prints."
+	sumAt, pinned := parsed(r, "sha256", &b.SHA256, parseSHA256, remedy)
+	switch {
+	case r.set("sha256") && !pinned:
+		b.unfit = true // it was meant to be pinned
+	case pinned && !b.unfit:
+		l.pinned(b, sumAt)
+	}
 	b.Args = r.strings("args")
 	b.Env = r.stringMap("env")
+}
+
+// pinned complains about a program that is not the one that was meant; it is
+// not even asked for its attributes then.
+func (l *loader) pinned(b *Binary, at hcl.Range) {
+	program, err := l.opts.FS.ReadFile(b.Path)
+	if err != nil {
+		b.unfit = true
+		l.err(at, fmt.Sprintf("The plugin %s cannot be read: %s", b.Path, reason(err)), asServer)
+		return
+	}
+	if sum := sha256.Sum256(program); !bytes.Equal(sum[:], b.SHA256) {
+		b.unfit = true
+		l.err(at, fmt.Sprintf("%s is not the program that sha256 pins", b.Path),
+			fmt.Sprintf("If you replaced it on purpose, write what `sha256sum %s` prints; if not, find out who did.", b.Path))
+	}
 }
 
 func queueDefaults() Queue {
@@ -196,17 +261,22 @@ func (l *loader) queue(r *reader) {
 	q.Range = r.head
 	parsedList(r, "retry", &q.Retry, parseDuration, durationRemedy)
 	if len(q.Retry) == 0 {
-		if x := r.expr("retry"); x != nil {
+		if x, ok := r.expr("retry").(*hclsyntax.TupleConsExpr); ok && len(x.Exprs) == 0 {
 			l.err(x.Range(), "retry is empty: nothing would ever be tried again", `Write retry = ["5m", "15m", "1h", "3h"].`)
 		}
 		q.Retry = queueDefaults().Retry
 	}
-	for _, d := range q.Retry {
-		if x := r.expr("retry"); x != nil && d < time.Second {
-			l.err(x.Range(), "A retry below one second", "Wait minutes: the other side needs the time.")
+	r.duration("expire", &q.Expire)
+	if x := r.expr("retry"); x != nil {
+		for _, d := range q.Retry {
+			if d < time.Second {
+				l.err(x.Range(), "A retry below one second", "Wait minutes: the other side needs the time.")
+			}
+		}
+		if q.Expire > 0 && q.Retry[0] >= q.Expire {
+			l.warn(x.Range(), "The first retry comes after the mail has expired: nothing is ever tried twice", "Wait less, or raise expire.")
 		}
 	}
-	r.duration("expire", &q.Expire)
 	r.duration("delay_notice", &q.DelayNotice)
 	r.integer("workers", &q.Workers, 1, 100000)
 	r.integer("per_domain", &q.PerDomain, 1, 100000)
@@ -219,8 +289,11 @@ func (l *loader) queue(r *reader) {
 func (l *loader) receive(c *Receive, r *reader) {
 	if c.Protocol != "smtp" && c.Protocol != "lmtp" {
 		b := l.symbols[c.Ref].block
-		l.err(b.LabelRanges[0], "There is no protocol "+quote(c.Protocol)+" to receive mail by",
-			orKnown(c.Protocol, []string{"smtp", "lmtp"}, "It is one of: "))
+		remedy := orKnown(c.Protocol, []string{"smtp", "lmtp"}, "It is one of: ")
+		if slices.Contains(l.opts.Bundled[v1.Kind_KIND_ACCESS], c.Protocol) {
+			remedy = fmt.Sprintf("Mail is read by an access block: access %q %q { … }", c.Protocol, c.Name)
+		}
+		l.err(b.LabelRanges[0], "There is no protocol "+quote(c.Protocol)+" to receive mail by", remedy)
 	}
 	*c = Receive{
 		Ref: c.Ref, Name: c.Name, Protocol: c.Protocol, Range: c.Range,
@@ -259,9 +332,9 @@ func (l *loader) receive(c *Receive, r *reader) {
 	r.integer("max_messages_per_connection", &c.MaxMessages, 0, 1e9)
 	r.integer("max_line", &c.MaxLine, 512, 32<<10) // RFC 5321 section 4.5.3.1.4; the engine's block
 	r.integer("max_body_line", &c.MaxBodyLine, 0, 1<<30)
-	r.duration("command_timeout", &c.CommandTimeout)
-	r.duration("data_timeout", &c.DataTimeout)
-	r.duration("message_timeout", &c.MessageTimeout)
+	r.timeout("command_timeout", &c.CommandTimeout)
+	r.timeout("data_timeout", &c.DataTimeout)
+	r.timeout("message_timeout", &c.MessageTimeout)
 	r.prefixes("tolerate_bare_lf", &c.TolerateBareLF)
 	r.prefixes("proxy_protocol", &c.ProxyProtocol)
 	r.prefixes("xclient", &c.XClient)
@@ -295,7 +368,7 @@ func (l *loader) directories() []*Instance {
 
 func (l *loader) deliver(d *Deliver, r *reader) {
 	d.Filters = r.refs("filters", "filter")
-	r.duration("timeout", &d.Timeout)
+	r.timeout("timeout", &d.Timeout)
 	switch d.Type {
 	case "storage":
 		if s := r.ref("storage", "storage"); s != nil {
@@ -331,7 +404,7 @@ func (l *loader) nextHop(typ string, r *reader) *NextHop {
 	}
 	r.str("username", &n.Username)
 	if x := r.expr("password"); x != nil {
-		l.secrets = append(l.secrets, x.Range())
+		l.cover(x)
 	}
 	passwordAt, hasPassword := r.str("password", &n.Password)
 	if hasPassword && n.Username == "" && !r.set("username") {
@@ -348,9 +421,9 @@ func (l *loader) nextHop(typ string, r *reader) *NextHop {
 	parsedList(r, "source", &n.Source, parseAddr, `Write addresses of this machine: ["192.0.2.1", "2001:db8::1"].`)
 	r.integer("max_connections", &n.MaxConnections, 1, 100000)
 	r.integer("mails_per_connection", &n.MailsPerConnection, 1, 1e6)
-	r.duration("connect_timeout", &n.ConnectTimeout)
-	r.duration("command_timeout", &n.CommandTimeout)
-	r.duration("data_timeout", &n.DataTimeout)
+	r.timeout("connect_timeout", &n.ConnectTimeout)
+	r.timeout("command_timeout", &n.CommandTimeout)
+	r.timeout("data_timeout", &n.DataTimeout)
 	r.boolean("allow_loopback", &n.AllowLoopback)
 	if b := r.block("dns"); b != nil {
 		inner := l.reader(b)
@@ -379,6 +452,9 @@ func loopbackHosts(hosts []string) bool {
 
 // parseHop reads a smarthost: a name or an address, perhaps a port.
 func parseHop(s string) (string, error) {
+	if scheme, _, has := strings.Cut(s, "://"); has && scheme != "unix" {
+		return "", fmt.Errorf("begins with an unknown %q", scheme+"://")
+	}
 	if path, ok := strings.CutPrefix(s, "unix://"); ok {
 		if !filepath.IsAbs(path) {
 			return "", errNoAddress

@@ -16,7 +16,7 @@ import (
 
 // check looks at the configuration as a whole.
 func (l *loader) check() {
-	if len(l.src) == 0 {
+	if len(l.cfg.Files) == 0 {
 		return
 	}
 	l.checkTop()
@@ -29,11 +29,12 @@ func (l *loader) check() {
 
 func (l *loader) checkTop() {
 	none := hcl.Range{}
+	top := "Add at the top of " + l.cfg.Files[0] + ": "
 	if l.cfg.Hostname == "" && !l.topSet("hostname") {
-		l.err(none, "There is no hostname", `Add at the top of a file: hostname = "mx.ryan.example"`)
+		l.err(none, "There is no hostname", top+`hostname = "mx.ryan.example"`)
 	}
 	if l.cfg.DataDir == "" && !l.topSet("data_dir") {
-		l.err(none, "There is no data_dir", `Add at the top of a file: data_dir = "/var/lib/stagecoach"`)
+		l.err(none, "There is no data_dir", top+`data_dir = "/var/lib/stagecoach"`)
 	}
 	if !l.has("receive") {
 		l.err(none, "There is no receive block: no mail could come in", "Add: receive \"smtp\" \"mx\" {\n      listen = [\":25\"]\n    }")
@@ -95,6 +96,9 @@ func (l *loader) checkListeners() {
 		all = append(all, listener{*m, "metrics"})
 		l.checkMetrics()
 	}
+	if a := l.cfg.Admin; a.Socket != "" && a.Range.Filename != "" {
+		all = append([]listener{{Listen{Network: "unix", Address: a.Socket, Range: a.Range}, "admin"}}, all...)
+	}
 	for n, a := range all {
 		for _, b := range all[:n] {
 			if overlap(a.Listen, b.Listen) {
@@ -102,7 +106,11 @@ func (l *loader) checkListeners() {
 				if a.Address != b.Address {
 					text = fmt.Sprintf("The listen address %s overlaps with %s of %s at %s:%d", a.Address, b.Address, b.ref, b.Range.Filename, b.Range.Start.Line)
 				}
-				l.err(a.Range, text, "Use another port, or different addresses on both sides.").Also = place(b.Range)
+				remedy := "Use another port, or different addresses on both sides."
+				if a.Network == "unix" {
+					remedy = "Use another path."
+				}
+				l.err(a.Range, text, remedy).Also = place(b.Range)
 				break
 			}
 		}
@@ -211,12 +219,24 @@ func (l *loader) checkRelay(c *Receive) {
 
 func (l *loader) checkRoutes() {
 	var always *Route
+	asked := map[string]*Route{} // by condition: the first that ends the search
 	for _, c := range l.cfg.Routes {
 		if always != nil {
 			l.err(c.Range, fmt.Sprintf("route %q is never reached: route %q at %s:%d takes every mail", c.Name, always.Name,
 				always.Range.Filename, always.Range.Start.Line),
 				fmt.Sprintf("Move it above route %q, or give that one a when.", always.Name)).Also = place(always.Range)
 			continue
+		}
+		if c.When != nil && !c.When.broken {
+			when := strings.Join(strings.Fields(c.When.source), " ")
+			if first := asked[when]; first != nil {
+				l.err(c.Range, fmt.Sprintf("route %q is never reached: route %q at %s:%d has the same when", c.Name, first.Name,
+					first.Range.Filename, first.Range.Start.Line), "Remove one of the two, or change its when.").Also = place(first.Range)
+				continue
+			}
+			if c.Final() {
+				asked[when] = c
+			}
 		}
 		known, taken := constantWhen(c.When, nil)
 		if known && !taken {

@@ -87,6 +87,8 @@ type Binary struct {
 	Args       []string
 	Env        map[string]string
 	Range      hcl.Range
+	// unfit: a complaint was made of it; it is not started.
+	unfit bool
 }
 
 // Instance is one plugin instance: a directory, storage, filter or access
@@ -166,7 +168,7 @@ type Receive struct {
 	// reverse-path. Default true.
 	SenderCheck bool
 
-	MaxSize             int64 // octets; default 50 MiB
+	MaxSize             int64 // octets; default 50 MiB, 0: no limit
 	MaxRecipients       int   // default 1000
 	MaxConnections      int   // default 1000
 	MaxConnectionsPerIP int   // default 50; IPv6 counts by /64

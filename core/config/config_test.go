@@ -65,7 +65,11 @@ var stubs = map[v1.Kind]map[string]*v1.Schema_Block{
 func testOptions(files map[string]string) Options {
 	m := memory{fstest.MapFS{}}
 	for name, text := range files {
-		m.MapFS[m.clean(name)] = &fstest.MapFile{Data: []byte(text)}
+		mode := fs.FileMode(0o755)
+		if strings.HasSuffix(name, ".txt") {
+			mode = 0o644
+		}
+		m.MapFS[m.clean(name)] = &fstest.MapFile{Data: []byte(text), Mode: mode}
 	}
 	bundled := map[v1.Kind][]string{}
 	for kind, plugins := range stubs {

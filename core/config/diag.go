@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
@@ -115,7 +116,7 @@ func (d Diagnostics) WriteText(w io.Writer, color bool) error {
 			fmt.Fprintf(&b, "  %s:%d:%d\n", p.File, p.Line, p.Column)
 			if strings.TrimSpace(x.Source) != "" {
 				before, mark := x.marker()
-				fmt.Fprintf(&b, "  %s\n", paint(dim, fmt.Sprintf("%4d | ", p.Line))+x.Source)
+				fmt.Fprintf(&b, "  %s\n", paint(dim, fmt.Sprintf("%4d | ", p.Line))+printable(x.Source))
 				fmt.Fprintf(&b, "  %s\n", paint(dim, "     | ")+before+paint(red, mark))
 			}
 		}
@@ -125,6 +126,16 @@ func (d Diagnostics) WriteText(w io.Writer, color bool) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// printable keeps a file's control characters from the operator's terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\t' && unicode.IsControl(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, s)
 }
 
 // marker returns the blanks before the marker (tabs kept, so that it stands
@@ -178,11 +189,20 @@ func place(r hcl.Range) *Place {
 type complaints struct {
 	src  sources
 	list Diagnostics
-	// secrets are values that no source line may show.
-	secrets []hcl.Range
+	// secrets are expressions whose values no text may show, covered those that
+	// no source line may show either: env("X") tells nothing, "sleepless" does.
+	secrets, covered []hcl.Range
+	// stumbled is the line of each file from which on the parser may have skipped
+	// things: what else would be said of them may only follow from that. half:
+	// what such a file lacks may be in it.
+	stumbled map[string]int
+	half     bool
 }
 
 func (c *complaints) add(s Severity, r hcl.Range, text, remedy string) *Diagnostic {
+	if n := c.stumbled[r.Filename]; n > 0 && r.Start.Line >= n {
+		return &Diagnostic{}
+	}
 	c.list = append(c.list, Diagnostic{Severity: s, Place: place(r), Text: text, Remedy: remedy})
 	return &c.list[len(c.list)-1]
 }
@@ -193,6 +213,13 @@ func (c *complaints) err(r hcl.Range, text, remedy string) *Diagnostic {
 
 func (c *complaints) warn(r hcl.Range, text, remedy string) *Diagnostic {
 	return c.add(Warning, r, text, remedy)
+}
+
+// lacks is a complaint of something missing: none of a file that was half read.
+func (c *complaints) lacks(r hcl.Range, text, remedy string) {
+	if !c.half {
+		c.err(r, text, remedy)
+	}
 }
 
 // sorted returns what was collected by position, each once, with source lines.
@@ -219,7 +246,7 @@ func (c *complaints) sorted() Diagnostics {
 // source is the line of p with secret values covered.
 func (c *complaints) source(p *Place) string {
 	line := c.src.line(p.File, p.Line)
-	for _, s := range c.secrets {
+	for _, s := range c.covered {
 		if s.Filename != p.File || p.Line < s.Start.Line || p.Line > s.End.Line {
 			continue
 		}

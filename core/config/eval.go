@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -26,6 +27,16 @@ func (l *loader) constant(x hclsyntax.Expression) (v cty.Value, ok bool) {
 	return v, l.evalErrors(diags, x)
 }
 
+// cover remembers that x is a secret: no text shows its value, and no source
+// line the expression, unless that only says where the secret lies.
+func (l *loader) cover(x hclsyntax.Expression) {
+	l.secrets = append(l.secrets, x.Range())
+	if call, ok := x.(*hclsyntax.FunctionCallExpr); ok && len(call.Args) == 1 && (call.Name == "env" || call.Name == "file") {
+		return
+	}
+	l.covered = append(l.covered, x.Range())
+}
+
 // keepSecret remembers that x's value came from file() or env().
 func (l *loader) keepSecret(v cty.Value, x hclsyntax.Expression) {
 	if v.ContainsMarked() {
@@ -41,11 +52,11 @@ func (l *loader) compile(x hclsyntax.Expression, what string, want cty.Type, lis
 		return nil
 	}
 	useOwnOperators(x)
-	if !l.compared(x) {
-		return nil
-	}
 	scope := l.scope(x.Range().Filename)
 	e := &Expr{syntax: x, scope: scope, uses: x.Variables(), source: l.text(x.Range())}
+	if !l.compared(x, e.unknown()) {
+		return nil
+	}
 	v, diags := x.Value(e.unknown())
 	l.keepSecret(v, x)
 	if !l.evalErrors(diags, x) {
@@ -102,8 +113,13 @@ func unknownOf(t cty.Type) cty.Value {
 	return cty.ObjectVal(m)
 }
 
-// text is the source of a range.
-func (l *loader) text(r hcl.Range) string { return string(r.SliceBytes(l.src[r.Filename])) }
+// text is the source of a range, to be shown.
+func (l *loader) text(r hcl.Range) string {
+	if slices.Contains(l.covered, r) {
+		return "…"
+	}
+	return string(r.SliceBytes(l.src[r.Filename]))
+}
 
 // checkNames complains about variables, attributes and references that do not
 // exist. mail says whether the expression sees one.
@@ -125,7 +141,11 @@ func (l *loader) checkNames(x hclsyntax.Expression, mail bool) bool {
 			}
 			remedy := didYouMean(root, names)
 			switch {
+			case slices.Contains([]string{"yes", "no", "on", "off", "True", "False", "TRUE", "FALSE"}, root):
+				remedy = "Write true or false."
 			case remedy != "":
+			case len(t) == 1 && strings.ToUpper(root) == root && strings.ToLower(root) != root:
+				remedy = fmt.Sprintf("The environment is read with env(%q); a string stands in quotes.", root)
 			case len(t) == 1 && !mail:
 				remedy = fmt.Sprintf("A string stands in quotes: %q.", root)
 			case mail:
@@ -166,31 +186,6 @@ func (l *loader) checkAttributes(t hcl.Traversal, typ cty.Type) bool {
 	return true
 }
 
-// compared complains about sender == "tom@hanks.example", which never holds.
-func (l *loader) compared(x hclsyntax.Expression) bool {
-	good := true
-	_ = hclsyntax.VisitAll(x, func(n hclsyntax.Node) hcl.Diagnostics {
-		op, ok := n.(*hclsyntax.BinaryOpExpr)
-		if !ok || op.Op != hclsyntax.OpEqual && op.Op != hclsyntax.OpNotEqual {
-			return nil
-		}
-		for _, side := range []hclsyntax.Expression{op.LHS, op.RHS} {
-			t, ok := side.(*hclsyntax.ScopeTraversalExpr)
-			if ok && len(t.Traversal) == 1 && variables[t.Traversal.RootName()].IsObjectType() {
-				good = false
-				name := t.Traversal.RootName()
-				remedy := fmt.Sprintf("Compare one of its attributes: %s.", strings.Join(slices.Sorted(maps.Keys(variables[name].AttributeTypes())), ", "))
-				if variables[name].Equals(mailboxType) {
-					remedy = fmt.Sprintf("Write %s.address or %s.domain.", name, name)
-				}
-				l.err(side.Range(), fmt.Sprintf("%s is an object and never equals anything", name), remedy)
-			}
-		}
-		return nil
-	})
-	return good
-}
-
 // evalErrors says HCL's complaints in our words.
 func (l *loader) evalErrors(diags hcl.Diagnostics, x hclsyntax.Expression) bool {
 	for _, d := range diags {
@@ -199,8 +194,22 @@ func (l *loader) evalErrors(diags hcl.Diagnostics, x hclsyntax.Expression) bool 
 			r = *d.Subject
 		}
 		text, remedy := explainEval(d)
+		call, inCall := d.Expression.(*hclsyntax.FunctionCallExpr)
+		switch {
+		case inCall && strings.HasSuffix(d.Summary, "enough function arguments"), inCall && d.Summary == "Too many function arguments":
+			text, remedy = l.wrongCount(call)
+		case strings.HasPrefix(text, "Wrong directory in has()"):
+			text, remedy = "has() asks a directory, by its reference", "Write has(directory.file.people, recipient)."
+			if refs := l.refsOf("directory"); len(refs) > 0 {
+				remedy = fmt.Sprintf("Write has(%s, recipient).", strings.Join(refs, ", recipient) or has("))
+			}
+		case strings.HasPrefix(text, "Wrong address in has()"):
+			remedy = "Write recipient, sender, or a string."
+		case strings.HasPrefix(text, "Wrong pattern in "):
+			remedy = regexpRemedy
+		}
 		if d.Summary == "Call to unknown function" {
-			if call, ok := d.Expression.(*hclsyntax.FunctionCallExpr); ok {
+			if inCall {
 				names := append(slices.Collect(maps.Keys(l.functions)), "file", "has")
 				text, remedy = fmt.Sprintf("There is no function %q", call.Name), orKnown(call.Name, names, "Functions are: ")
 			}
@@ -226,7 +235,12 @@ func explainEval(d *hcl.Diagnostic) (text, remedy string) {
 	if m := functionArgument.FindStringSubmatch(d.Detail); m != nil {
 		return fmt.Sprintf("Wrong %s in %s(): %s", m[1], name, m[2]), ""
 	}
-	if err := extra.FunctionCallError(); err != nil {
+	var known remedied
+	err := extra.FunctionCallError()
+	if errors.As(err, &known) {
+		return known.text, known.remedy
+	}
+	if err != nil {
 		return fmt.Sprintf("%s(): %s", name, err), ""
 	}
 	return text, ""

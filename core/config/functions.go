@@ -21,6 +21,11 @@ type reference struct{ kind, ref string }
 
 var referenceType = cty.Capsule("reference", reflect.TypeFor[reference]())
 
+// remedied is a function's error that knows what to write instead.
+type remedied struct{ text, remedy string }
+
+func (e remedied) Error() string { return e.text }
+
 // secret marks what came from file() or env(): it is never printed.
 type secret struct{}
 
@@ -233,8 +238,9 @@ func envFunc(getenv func(string) (string, bool)) function.Function {
 			if len(args) > 1 {
 				return args[1], nil
 			}
-			return cty.NilVal, fmt.Errorf("the environment variable %s is not set: set it, or give a default: env(%q, \"…\")",
-				args[0].AsString(), args[0].AsString())
+			name := args[0].AsString()
+			return cty.NilVal, remedied{fmt.Sprintf("The environment variable %s is not set", name),
+				fmt.Sprintf("Set it, or give a default: env(%q, \"…\").", name)}
 		},
 	})
 }
@@ -248,7 +254,7 @@ func fileFunc(read func(path string) ([]byte, error)) function.Function {
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 			b, err := read(args[0].AsString())
 			if err != nil {
-				return cty.NilVal, fmt.Errorf("cannot read it: %w", err)
+				return cty.NilVal, err
 			}
 			s := strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r")
 			return cty.StringVal(s).Mark(secret{}), nil

@@ -9,9 +9,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/function"
 
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
@@ -77,7 +79,7 @@ func Load(ctx context.Context, paths []string, opts Options) (*Config, Diagnosti
 		opts.Getenv = os.LookupEnv
 	}
 	l := &loader{
-		complaints: complaints{src: sources{}},
+		complaints: complaints{src: sources{}, stumbled: map[string]int{}},
 		ctx:        ctx, opts: opts, cfg: &Config{},
 		symbols:   map[string]*symbol{},
 		describes: map[string]*v1.DescribeResponse{},
@@ -99,6 +101,7 @@ func Load(ctx context.Context, paths []string, opts Options) (*Config, Diagnosti
 // read parses all files.
 func (l *loader) read(paths []string) {
 	files := []string{}
+	found := map[string]bool{} // in a folder, named by nobody
 	for _, p := range paths {
 		info, err := l.opts.FS.Stat(p)
 		if err != nil {
@@ -111,17 +114,18 @@ func (l *loader) read(paths []string) {
 		}
 		entries, err := l.opts.FS.ReadDir(p)
 		if err != nil {
-			l.err(hcl.Range{}, fmt.Sprintf("Cannot read %s: %s", p, reason(err)), "")
+			l.err(hcl.Range{}, fmt.Sprintf("Cannot read %s: %s", p, reason(err)), asServer)
 			continue
 		}
 		before := len(files)
 		for _, e := range entries {
 			if name := e.Name(); !e.IsDir() && strings.HasSuffix(name, ".hcl") && !strings.HasPrefix(name, ".") {
 				files = append(files, filepath.Join(p, name))
+				found[filepath.Join(p, name)] = true
 			}
 		}
 		if len(files) == before {
-			l.err(hcl.Range{}, fmt.Sprintf("The folder %s holds no .hcl file", p), "")
+			l.err(hcl.Range{}, fmt.Sprintf("The folder %s holds no .hcl file", p), "Name a file, or the folder in which the .hcl files lie; folders below it are not read.")
 		}
 	}
 	slices.Sort(files)
@@ -129,7 +133,8 @@ func (l *loader) read(paths []string) {
 	for _, name := range l.cfg.Files {
 		src, err := l.opts.FS.ReadFile(name)
 		if err != nil {
-			l.err(hcl.Range{}, fmt.Sprintf("Cannot read %s: %s", name, reason(err)), "")
+			l.err(hcl.Range{}, fmt.Sprintf("Cannot read %s: %s", name, reason(err)), asServer)
+			l.half = true
 			continue
 		}
 		l.src[name] = src
@@ -137,6 +142,30 @@ func (l *loader) read(paths []string) {
 			l.bodies = append(l.bodies, b)
 		}
 	}
+	l.leaveOut(found)
+}
+
+// leaveOut takes files of a plugin's own out of what was found in folders: the
+// people file may lie beside the configuration that names it.
+func (l *loader) leaveOut(found map[string]bool) {
+	owned := map[string]bool{}
+	for _, body := range l.bodies {
+		for _, b := range body.Blocks {
+			if _, plugin := kinds[b.Type]; !plugin {
+				continue
+			}
+			for _, a := range b.Body.Attributes {
+				if v, diags := a.Expr.Value(nil); !diags.HasErrors() && v.Type() == cty.String && v.IsKnown() && !v.IsNull() {
+					owned[l.path(v.AsString(), a.SrcRange)] = true
+				}
+			}
+		}
+	}
+	mine := func(name string) bool {
+		return found[name] && owned[l.path(filepath.Base(name), hcl.Range{Filename: name})]
+	}
+	l.bodies = slices.DeleteFunc(l.bodies, func(b *hclsyntax.Body) bool { return mine(b.SrcRange.Filename) })
+	l.cfg.Files = slices.DeleteFunc(l.cfg.Files, mine)
 }
 
 // reason is err without the path that the text names anyway.
@@ -162,16 +191,20 @@ func (l *loader) path(p string, in hcl.Range) string {
 }
 
 // mustExist complains about a file that is not there.
-func (l *loader) mustExist(p, what string, r hcl.Range) {
+func (l *loader) mustExist(p, what string, r hcl.Range) bool {
 	info, err := l.opts.FS.Stat(p)
 	switch {
 	case err != nil:
-		l.err(r, fmt.Sprintf("The %s %s cannot be read: %s", what, p, reason(err)),
-			"A relative path begins in the folder of this configuration file.")
+		l.err(r, fmt.Sprintf("The %s %s cannot be read: %s", what, p, reason(err)), relativeRemedy)
 	case info.IsDir():
 		l.err(r, fmt.Sprintf("The %s %s is a folder", what, p), "Name the file.")
+	default:
+		return true
 	}
+	return false
 }
+
+const relativeRemedy = "A relative path begins in the folder of this configuration file."
 
 // scope is where the expressions of one file are evaluated: functions and references.
 func (l *loader) scope(filename string) *hcl.EvalContext {
@@ -180,9 +213,13 @@ func (l *loader) scope(filename string) *hcl.EvalContext {
 		fns[name] = f
 	}
 	fns["file"] = fileFunc(func(p string) ([]byte, error) {
-		b, err := l.opts.FS.ReadFile(l.path(p, hcl.Range{Filename: filename}))
+		p = l.path(p, hcl.Range{Filename: filename})
+		b, err := l.opts.FS.ReadFile(p)
 		if err != nil {
-			return nil, errors.New(reason(err))
+			return nil, remedied{fmt.Sprintf("%s cannot be read: %s", p, reason(err)), relativeRemedy}
+		}
+		if !utf8.Valid(b) {
+			return nil, remedied{p + " is no text", "It must be UTF-8; put other data where a plugin reads it itself."}
 		}
 		return b, nil
 	})

@@ -3,7 +3,13 @@ package config
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,7 +25,110 @@ func designFiles(t testing.TB) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return map[string]string{"design.hcl": string(src), "mx.pem": "", "mx.key": "", "attachments": ""}
+	cert, key := pemPair(t, time.Now().Add(time.Hour))
+	return map[string]string{"design.hcl": string(src), "mx.pem": cert, "mx.key": key, "attachments": ""}
+}
+
+// pemPair makes a certificate with its key.
+func pemPair(t testing.TB, until time.Time) (cert, key string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"mx.ryan.example"}, NotAfter: until}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &k.PublicKey, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalECPrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}))
+}
+
+// TestCertificates: what the server could not use is found before it starts.
+func TestCertificates(t *testing.T) {
+	good, goodKey := pemPair(t, time.Now().Add(time.Hour))
+	old, oldKey := pemPair(t, time.Now().Add(-time.Hour))
+	for name, c := range map[string]struct{ cert, key, says string }{
+		"fits":        {good, goodKey, ""},
+		"another key": {good, oldKey, "do not belong together"},
+		"no key":      {good, good, "do not belong together"},
+		"text":        {good, "text", "holds no PEM key"},
+		"no cert":     {"text", goodKey, "holds no PEM certificate"},
+		"expired":     {old, oldKey, "ended on"},
+	} {
+		_, diags := load(t, map[string]string{"a.hcl": "tls \"default\" {\n  cert = \"mx.pem\"\n  key  = \"mx.key\"\n}\n",
+			"rest.hcl": restOf(t), "mx.pem": c.cert, "mx.key": c.key}, "a.hcl", "rest.hcl")
+		got := render(t, diags)
+		if (got == "") != (c.says == "") || !strings.Contains(got, c.says) {
+			t.Errorf("%s:\n%s", name, got)
+		}
+		if diags.HasErrors() == (name == "fits" || name == "expired") {
+			t.Errorf("%s: errors: %v", name, diags.HasErrors())
+		}
+	}
+}
+
+// TestNoText: a file in another coding is one complaint, at its place.
+func TestNoText(t *testing.T) {
+	for src, want := range map[string]string{
+		"hostname = \"a\"\n# \xe9\n": "This file is not UTF-8 text\n  a.hcl:2:3\n",
+		"\xff\xfeh\x00":              "This file is UTF-16\n  a.hcl:1:1\n",
+		"queue {}\n\x00":             "A NUL byte: this file is no text\n  a.hcl:2:1\n",
+		"queue {}\rlog {}\r":         "The lines of this file end with CR alone\n  a.hcl:1:9\n",
+	} {
+		_, diags := load(t, map[string]string{"a.hcl": src, "rest.hcl": restOf(t)}, "a.hcl", "rest.hcl")
+		if got := render(t, diags); len(diags) != 1 || !strings.HasPrefix(got, "Error: "+want) {
+			t.Errorf("%q:\n%s", src, got)
+		}
+	}
+	// A byte order mark, CRLF and an empty file are nothing to complain of.
+	rest := restOf(t)
+	for name, src := range map[string]string{"BOM": "\ufeff" + rest, "CRLF": strings.ReplaceAll(rest, "\n", "\r\n")} {
+		if _, diags := load(t, map[string]string{"a.hcl": src, "empty.hcl": ""}, "a.hcl", "empty.hcl"); len(diags) != 0 {
+			t.Errorf("%s:\n%s", name, render(t, diags))
+		}
+	}
+	// Control characters stay in the file.
+	_, diags := load(t, map[string]string{"a.hcl": "queue {\n  worker = \"\x1b[2J\"\n}\n", "rest.hcl": rest}, "a.hcl", "rest.hcl")
+	if got := render(t, diags); strings.Contains(got, "\x1b") || !strings.Contains(got, "workers") {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestFolder: files of one folder are one configuration, duplicates are found
+// across them, and the people file that they name is none of them.
+func TestFolder(t *testing.T) {
+	files := map[string]string{"conf/rest.hcl": restOf(t), "conf/people.hcl": "domain \"ryan.example\" {}\n", "conf/deep/x.hcl": "nonsense"}
+	c, diags := load(t, files, "conf")
+	if len(diags) != 0 || len(c.Files) != 1 {
+		t.Error(c.Files, render(t, diags))
+	}
+	files["conf/b.hcl"] = "hostname = \"b.example\"\nstorage \"local\" \"rest\" {}\nreceive \"smtp\" \"b\" {\n  listen = [\":2599\"]\n}\n"
+	_, diags = load(t, files, "conf")
+	got := render(t, diags)
+	for _, want := range []string{"hostname is set twice; the first is at conf/b.hcl:1", "conf/rest.hcl:2:1", "A second block storage \"local\" \"rest\"; the first is at conf/b.hcl:2",
+		"127.0.0.1:2599 overlaps with :2599 of receive.smtp.b at conf/b.hcl:4"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	// By its own name it is read, and is wrong.
+	if _, diags = load(t, files, "conf/people.hcl"); !strings.Contains(render(t, diags), "no block type \"domain\"") {
+		t.Error(render(t, diags))
+	}
+	for path, want := range map[string]string{"nowhere": "Cannot read nowhere", "conf/deep/none": "Cannot read"} {
+		if _, diags = load(t, files, path); !strings.Contains(render(t, diags), want) {
+			t.Error(render(t, diags))
+		}
+	}
+	if _, diags = load(t, map[string]string{"conf/a.txt": ""}, "conf"); !strings.Contains(render(t, diags), "holds no .hcl file") {
+		t.Error(render(t, diags))
+	}
 }
 
 func TestDesignExample(t *testing.T) {

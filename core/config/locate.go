@@ -25,7 +25,7 @@ func (c *Config) Locate(instance string, d *v1.Diagnostic) Diagnostics {
 			r = follow(i, i.body, d.GetPath(), r)
 		}
 		if i.Describe != nil && sensitivePath(i.Describe.GetSchema().GetBlock(), d.GetPath()) {
-			l.secrets = append(l.secrets, r)
+			l.covered = append(l.covered, r)
 		}
 	}
 	l.add(severity, r, fmt.Sprintf("%s: %s", instance, d.GetSummary()), d.GetDetail())

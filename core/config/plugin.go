@@ -24,10 +24,10 @@ func (l *loader) instance(i *Instance, r *reader) {
 	case v1.Kind_KIND_FILTER:
 		i.OnFailure = "defer"
 		r.oneOf("on_failure", &i.OnFailure, "defer", "accept", "hold")
-		r.duration("timeout", &i.Timeout)
+		r.timeout("timeout", &i.Timeout)
 		r.integer("max_concurrent", &i.MaxConcurrent, 1, 1e6)
 	case v1.Kind_KIND_DELIVER:
-		r.duration("timeout", &i.Timeout)
+		r.timeout("timeout", &i.Timeout)
 		r.integer("max_concurrent", &i.MaxConcurrent, 1, 1e6)
 	case v1.Kind_KIND_ACCESS:
 		l.access(i, r)
@@ -99,13 +99,8 @@ func (l *loader) describe(i *Instance) *v1.DescribeResponse {
 		l.unknownPlugin(i, at, bundled)
 		return nil
 	}
-	if i.Binary != nil && i.Binary.Path == "" {
+	if i.Binary != nil && i.Binary.unfit {
 		return nil // complained about already
-	}
-	if i.Binary != nil {
-		if info, err := l.opts.FS.Stat(i.Binary.Path); err != nil || info.IsDir() {
-			return nil
-		}
 	}
 	if l.opts.Schemas == nil {
 		l.err(at, fmt.Sprintf("The plugin %s cannot be asked for its attributes", i.Plugin), "")
@@ -132,7 +127,7 @@ func (l *loader) describe(i *Instance) *v1.DescribeResponse {
 
 func pluginRemedy(i *Instance) string {
 	if i.Binary != nil {
-		return fmt.Sprintf("Does %s run? Try: stagecoach plugin describe %s", i.Binary.Path, i.Binary.Path)
+		return fmt.Sprintf("Is %s a Stagecoach plugin? See what it says to: stagecoach plugin describe %s", i.Binary.Path, i.Binary.Path)
 	}
 	return fmt.Sprintf("Name an own one with: plugin %q { path = \"…\" }", i.Plugin)
 }
@@ -260,7 +255,7 @@ func (l *loader) pluginAttribute(i *Instance, r *reader, a *v1.Schema_Attribute,
 		return cty.NilVal, false
 	}
 	if a.GetSensitive() {
-		l.secrets = append(l.secrets, x.Range())
+		l.cover(x)
 	}
 	v, ok := l.constant(x)
 	if !ok {
@@ -308,6 +303,8 @@ func (l *loader) checkText(a *v1.Schema_Attribute, s string, x hclsyntax.Express
 	return true
 }
 
+const regexpRemedy = "The syntax is that of RE2; in HCL strings a backslash is written twice."
+
 func semanticCheck(semantic string) (check func(string) error, remedy string) {
 	switch semantic {
 	case "duration":
@@ -324,7 +321,7 @@ func semanticCheck(semantic string) (check func(string) error, remedy string) {
 				return fmt.Errorf("is no regular expression: %w", regexpError(err))
 			}
 			return nil
-		}, "The syntax is that of RE2; in HCL strings a backslash is written twice."
+		}, regexpRemedy
 	case "address":
 		return func(s string) error {
 			if _, err := address.Parse(s, true); err == nil {

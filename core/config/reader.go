@@ -84,6 +84,10 @@ func (r *reader) convert(name string, v cty.Value, want cty.Type, x hclsyntax.Ex
 		switch {
 		case want == cty.Bool:
 			remedy = "Write true or false, without quotes."
+		case want == cty.Number && v.Type() == cty.String:
+			remedy = "Write digits, without quotes."
+		case want.IsMapType():
+			remedy = fmt.Sprintf("Write %s = { name = \"value\" }.", name)
 		case want == cty.String && v.Type() == referenceType:
 			remedy = "Write it in quotes."
 		case want.IsListType() && (v.Type() == cty.String || v.Type() == cty.Number):
@@ -106,6 +110,12 @@ func (r *reader) str(name string, into *string) (hcl.Range, bool) {
 // oneOf is a string of a fixed choice.
 func (r *reader) oneOf(name string, into *string, choice ...string) {
 	var s string
+	if x := r.expr(name); x != nil {
+		if t, diags := hcl.AbsTraversalForExpr(x); !diags.HasErrors() && referable[t.RootName()] > 0 {
+			r.l.err(x.Range(), fmt.Sprintf("%s cannot be a reference", name), orKnown("", choice, "It is one of: "))
+			return
+		}
+	}
 	at, ok := r.str(name, &s)
 	if !ok {
 		return
@@ -235,6 +245,15 @@ func (r *reader) duration(name string, into *time.Duration) {
 	parsed(r, name, into, parseDuration, durationRemedy)
 }
 
+// timeout is a duration that cannot be 0.
+func (r *reader) timeout(name string, into *time.Duration) {
+	before := *into
+	if r.duration(name, into); *into <= 0 && r.expr(name) != nil {
+		*into = before
+		r.l.err(r.expr(name).Range(), name+" = 0 would give up at once", "Leave it out for the default, or write a longer one.")
+	}
+}
+
 func (r *reader) size(name string, into *int64) {
 	parsed(r, name, into, parseSize, sizeRemedy)
 }
@@ -266,10 +285,19 @@ func (r *reader) listen(into *[]Listen) {
 // path is a file name, absolute afterwards.
 func (r *reader) path(name string, into *string) (hcl.Range, bool) {
 	at, ok := r.str(name, into)
-	if ok {
-		*into = r.l.path(*into, at)
+	if !ok {
+		return at, false
 	}
-	return at, ok
+	if first := strings.SplitN(*into, "/", 2)[0]; strings.HasPrefix(first, "$") || first == "~" {
+		variable := strings.Trim(strings.TrimPrefix(first, "$"), "{}")
+		if first == "~" {
+			variable = "HOME"
+		}
+		r.l.err(at, fmt.Sprintf("%s is taken literally here: there is no shell", first), fmt.Sprintf("Write \"${env(%q)}/…\".", variable))
+		return at, false
+	}
+	*into = r.l.path(*into, at)
+	return at, true
 }
 
 // ref is a reference to a block of one of the kinds; nil if missing or wrong.
@@ -355,7 +383,7 @@ func (r *reader) lacking() {
 			meant = meant || !slices.Contains(r.names, name) && nearest(name, r.names) == m.name
 		}
 		if !meant {
-			r.l.err(r.head, fmt.Sprintf("%s lacks %s", r.what, m.name), "Add: "+m.example)
+			r.l.lacks(r.head, fmt.Sprintf("%s lacks %s", r.what, m.name), "Add: "+m.example)
 		}
 	}
 	r.missing = nil
@@ -370,7 +398,11 @@ func (r *reader) unknown() {
 			r.l.err(a.NameRange, fmt.Sprintf("%s is a block, not an attribute", name), fmt.Sprintf("Leave the \"=\" out: %s { … }", name))
 			continue
 		}
-		r.l.err(a.NameRange, fmt.Sprintf("%s has no attribute %q", r.what, name), orKnown(name, r.names, "It has: "))
+		remedy := orKnown(name, r.names, "It has: ")
+		if block, rest, _ := strings.Cut(name, "_"); rest != "" && slices.Contains(r.blocks, block) && nearest(name, r.names) == "" {
+			remedy = fmt.Sprintf("Write it in its block:\n    %s {\n      %s = …\n    }", block, rest)
+		}
+		r.l.err(a.NameRange, fmt.Sprintf("%s has no attribute %q", r.what, name), remedy)
 	}
 	for _, b := range r.body.Blocks {
 		if slices.Contains(r.blocks, b.Type) {

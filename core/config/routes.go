@@ -43,7 +43,7 @@ func (l *loader) route(c *Route, r *reader) {
 	if x := r.expr("reject"); x != nil {
 		c.Reject = l.reply(x)
 	}
-	r.boolean("discard", &c.Discard)
+	discardRead := r.boolean("discard", &c.Discard)
 
 	var final []string
 	for _, name := range []string{"deliver", "redirect", "hold", "reject", "discard"} {
@@ -55,8 +55,11 @@ func (l *loader) route(c *Route, r *reader) {
 	case len(final) > 1:
 		l.err(r.attrRange(final[1]), fmt.Sprintf("route %q has two ends: %s and %s", c.Name, final[0], final[1]),
 			"Keep one of them; copy may stand beside it.")
-	case len(final) == 0 && !r.set("copy") && !r.set("discard"):
-		l.err(r.head, fmt.Sprintf("route %q says nothing of what becomes of the mail", c.Name),
+	case len(final) == 0 && !r.set("copy") && r.expr("discard") != nil && discardRead:
+		l.err(r.attrRange("discard"), fmt.Sprintf("route %q says nothing of what becomes of the mail: discard is false", c.Name),
+			"Remove it, and add one of: deliver, redirect, hold, reject.")
+	case len(final) == 0 && !r.set("copy") && r.expr("discard") == nil:
+		l.lacks(r.head, fmt.Sprintf("route %q says nothing of what becomes of the mail", c.Name),
 			"Add one of: deliver, redirect, hold, reject, discard; or copy, to go on with the next route.")
 	}
 }
@@ -122,25 +125,29 @@ func (l *loader) reply(x hclsyntax.Expression) *Reply {
 func (l *loader) replyObject(x hclsyntax.Expression, v cty.Value, out *Reply) bool {
 	ok := true
 	for name, a := range v.AsValueMap() {
-		var err error
+		var (
+			got cty.Value
+			err error
+		)
 		switch name {
 		case "code":
-			a, err = convert.Convert(a, cty.Number)
-			if err == nil && !a.IsNull() {
-				code, _ := a.AsBigFloat().Int64()
+			got, err = convert.Convert(a, cty.Number)
+			if err == nil && !got.IsNull() {
+				code, _ := got.AsBigFloat().Int64()
 				out.Code = int(code)
 			}
 		case "enhanced", "text":
-			a, err = convert.Convert(a, cty.String)
-			if err == nil && !a.IsNull() {
-				*map[string]*string{"enhanced": &out.Enhanced, "text": &out.Text}[name] = a.AsString()
+			got, err = convert.Convert(a, cty.String)
+			if err == nil && !got.IsNull() {
+				*map[string]*string{"enhanced": &out.Enhanced, "text": &out.Text}[name] = got.AsString()
 			}
 		default:
 			l.err(x.Range(), fmt.Sprintf("reject has no %q", name), orKnown(name, []string{"code", "enhanced", "text"}, "It has: "))
 			ok = false
 		}
 		if err != nil {
-			l.err(x.Range(), fmt.Sprintf("reject's %s cannot be %s", name, typeName(a.Type())), "")
+			l.err(x.Range(), fmt.Sprintf("reject's %s cannot be %s", name, typeName(a.Type())),
+				`Write reject = { code = 550, enhanced = "5.7.1", text = "…" }.`)
 			ok = false
 		}
 	}
@@ -192,7 +199,7 @@ func (l *loader) test(t *Test, r *reader) {
 	}
 	b := r.block("expect")
 	if b == nil {
-		l.err(r.head, fmt.Sprintf("test %q expects nothing", t.Name), "Add a block: expect { deliver = deliver.storage.mail }")
+		l.lacks(r.head, fmt.Sprintf("test %q expects nothing", t.Name), "Add a block: expect { deliver = deliver.storage.mail }")
 		return
 	}
 	l.expect(&t.Expect, l.reader(b))

@@ -28,11 +28,7 @@ func orKnown(given string, names []string, label string) string {
 
 // nearest allows one slip in three letters: more would be guessing.
 func nearest(given string, names []string) string {
-	best, bestDistance := "", len(given)/3+1
-	if bestDistance > 3 {
-		bestDistance = 3
-	}
-	bestDistance++
+	best, bestDistance := "", min(max(len(given)/3, 1), 3)+1
 	for _, n := range names {
 		if d := distance(strings.ToLower(given), strings.ToLower(n)); d < bestDistance {
 			best, bestDistance = n, d

@@ -161,11 +161,18 @@ func blockName(b *hclsyntax.Block) string {
 // references are the values of directory.file.people and its like.
 func (l *loader) references() map[string]cty.Value {
 	tree := map[string]map[string]map[string]cty.Value{}
+	short := map[string]map[string]cty.Value{} // tls.default, route.here
 	for _, s := range l.order {
+		steps := strings.SplitN(s.ref, ".", 3)
+		if referable[s.kind] == 2 {
+			if short[s.kind] == nil {
+				short[s.kind] = map[string]cty.Value{}
+			}
+			short[s.kind][steps[1]] = cty.CapsuleVal(referenceType, &reference{kind: s.kind, ref: s.ref})
+		}
 		if referable[s.kind] != 3 {
 			continue
 		}
-		steps := strings.SplitN(s.ref, ".", 3)
 		if tree[s.kind] == nil {
 			tree[s.kind] = map[string]map[string]cty.Value{}
 		}
@@ -175,6 +182,9 @@ func (l *loader) references() map[string]cty.Value {
 		tree[s.kind][steps[1]][steps[2]] = cty.CapsuleVal(referenceType, &reference{kind: s.kind, ref: s.ref})
 	}
 	out := map[string]cty.Value{}
+	for kind, names := range short {
+		out[kind] = cty.ObjectVal(names)
+	}
 	for kind, plugins := range tree {
 		m := map[string]cty.Value{}
 		for plugin, names := range plugins {
@@ -216,6 +226,9 @@ func (l *loader) resolve(t hcl.Traversal, wanted ...string) *symbol {
 		return nil
 	}
 	s := l.symbols[ref]
+	if s == nil && l.half {
+		return nil // it may stand where the parser did not come
+	}
 	if s == nil {
 		remedy := orKnown(ref, l.refsOf(steps[0]), "There are: ")
 		if remedy == "" {
