@@ -36,7 +36,7 @@ func run(t *testing.T, args ...string) (code int, stdout, stderr string) {
 }
 
 var (
-	listens  = regexp.MustCompile(`(?m)^(\s*listen\s*=\s*)\[.*\]`)
+	listens  = regexp.MustCompile(`(?m)^(\s*listen\s*=\s*)(\[.*\]|".*")`)
 	ports    = regexp.MustCompile(`"[^"]*"`)
 	certKey  = regexp.MustCompile(`(?m)^\s*cert = .*\n\s*key  = .*\n`)
 	dataDirs = regexp.MustCompile(`(?m)^data_dir = .*$`)

@@ -26,6 +26,12 @@ log {
   format = "console"
 }
 
+# What Prometheus reads, and a /healthz for a monitor. Both have no login: keep
+# them on loopback or an internal network.
+metrics {
+  listen = "127.0.0.1:9325"
+}
+
 # A certificate made at the first start and kept in the data directory: enough
 # for STARTTLS on loopback, and nobody outside would trust it.
 tls "default" {

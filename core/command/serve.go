@@ -210,6 +210,9 @@ func greet(w io.Writer, p *pipeline.Pipeline, cfg *config.Config) {
 			fmt.Fprintf(w, "  %-28s %s%s\n", i.Ref, l.Address, tlsNote(l, i.TLS != nil))
 		}
 	}
+	if m := cfg.Metrics.Listen; m != nil {
+		fmt.Fprintf(w, "  %-28s http://%s/metrics\n", "metrics", p.Addr(*m))
+	}
 	if cfg.Welcome != "" {
 		fmt.Fprintf(w, "\n%s\n", strings.TrimRight(cfg.Welcome, "\n"))
 	}

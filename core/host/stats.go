@@ -12,11 +12,13 @@ import (
 // a power of two of microseconds, so a percentile is right to about 12 %.
 type stats struct {
 	calls, errors atomic.Uint64
+	total         atomic.Int64 // nanoseconds of all calls
 	buckets       [4 * 36]atomic.Uint64
 }
 
 func (s *stats) record(d time.Duration, err error) {
 	s.calls.Add(1)
+	s.total.Add(int64(d))
 	if err != nil {
 		switch fail.KindOf(err) {
 		case fail.Internal, fail.Unavailable, fail.Deadline:

@@ -39,16 +39,14 @@ func (p *Pipeline) apply(ctx context.Context, cfg *config.Config) error {
 		keep := p.listening(p.cfg)
 		p.sockets.close(keep)
 	}
-	for _, r := range cfg.Receives {
-		for _, l := range r.Listen {
-			isNew, err := p.sockets.bind(l)
-			if err != nil {
-				undo()
-				return err
-			}
-			if isNew {
-				fresh = append(fresh, l)
-			}
+	for _, l := range listens(cfg) {
+		isNew, err := p.sockets.bind(l)
+		if err != nil {
+			undo()
+			return err
+		}
+		if isNew {
+			fresh = append(fresh, l)
 		}
 	}
 	specs, err := p.specs(cfg, certs)
@@ -92,6 +90,7 @@ func (p *Pipeline) apply(ctx context.Context, cfg *config.Config) error {
 			drain = append(drain, f.servers...)
 		}
 	}
+	p.serveMetrics(cfg)
 	p.cfg, p.fronts, p.certs = cfg, fronts, certs
 	p.sockets.close(p.listening(cfg))
 	p.drainServers(drain)
@@ -117,13 +116,23 @@ func (p *Pipeline) adopt(certs map[string]*certificate) map[string]*certificate 
 func (p *Pipeline) listening(cfg *config.Config) map[string]bool {
 	keep := map[string]bool{}
 	if cfg != nil {
-		for _, r := range cfg.Receives {
-			for _, l := range r.Listen {
-				keep[key(l)] = true
-			}
+		for _, l := range listens(cfg) {
+			keep[key(l)] = true
 		}
 	}
 	return keep
+}
+
+// listens are the addresses that the core itself serves.
+func listens(cfg *config.Config) []config.Listen {
+	var out []config.Listen
+	for _, r := range cfg.Receives {
+		out = append(out, r.Listen...)
+	}
+	if m := cfg.Metrics.Listen; m != nil {
+		out = append(out, *m)
+	}
+	return out
 }
 
 // backend of a receive block, kept over reloads: sessions hold on to it.
@@ -131,7 +140,7 @@ func (p *Pipeline) backend(ref string) *receive.Backend {
 	if f := p.fronts[ref]; f != nil {
 		return f.backend
 	}
-	return &receive.Backend{Spool: p.spool, Queue: p.queue, Clock: time.Now}
+	return &receive.Backend{Spool: p.spool, Queue: p.meters.Queue(p.queue), Clock: time.Now}
 }
 
 // specs is what the host is to run.
@@ -204,7 +213,7 @@ func (p *Pipeline) chain(ins []*config.Instance) filter.Chain {
 	var c filter.Chain
 	for _, in := range ins {
 		i := p.host.Instance(in.Ref)
-		c = append(c, filter.Member{Name: in.Ref, Caller: i, Interest: i.Interest, OnFailure: in.OnFailure, Timeout: in.Timeout})
+		c = append(c, filter.Member{Name: in.Ref, Caller: p.meters.Filter(in.Ref, i), Interest: i.Interest, OnFailure: in.OnFailure, Timeout: in.Timeout})
 	}
 	return c
 }
@@ -236,7 +245,7 @@ func (p *Pipeline) newPlan(cfg *config.Config, ways map[string]*deliver.NextHop)
 		}
 	}
 	for _, d := range cfg.Delivers {
-		plan.Transports[d.Ref] = p.transport(d, ways, plan.Directories)
+		plan.Transports[d.Ref] = p.meters.Transport(d.Ref, p.transport(d, ways, plan.Directories))
 		if len(d.Filters) > 0 {
 			plan.DeliverFilters[d.Ref] = p.chain(d.Filters)
 		}

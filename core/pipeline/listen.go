@@ -158,7 +158,7 @@ func (p *Pipeline) serve(f, old *front) (drain []*served, err error) {
 			continue
 		}
 		cfg.Log = p.Log.With().Str("listener", f.block.Ref).Logger()
-		s := &served{cfg: cfg, listen: ls, server: server.New(cfg, f.backend)}
+		s := &served{cfg: cfg, listen: ls, server: server.New(cfg, p.meters.Backend(f.block.Ref, f.backend))}
 		for _, l := range ls {
 			ln, err := p.sockets.duplicate(l)
 			if err != nil {

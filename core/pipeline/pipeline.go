@@ -20,6 +20,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/core/config"
 	"github.com/stagecoach-mta/stagecoach/core/dispatch"
 	"github.com/stagecoach-mta/stagecoach/core/host"
+	"github.com/stagecoach-mta/stagecoach/core/metrics"
 	"github.com/stagecoach-mta/stagecoach/core/queue"
 	"github.com/stagecoach-mta/stagecoach/core/spool"
 )
@@ -52,17 +53,23 @@ type Pipeline struct {
 	running    sync.WaitGroup
 	stop       context.CancelFunc
 	failed     chan error
+	meters     *metrics.Meters
+	since      time.Time
 
 	// mu is held by a reload from its beginning to its end.
 	mu     sync.Mutex
 	cfg    *config.Config
 	fronts map[string]*front
 	certs  map[string]*certificate
+	page   *metricsPage
 }
 
 // Start brings everything up: when it returns, mail is taken.
 func Start(ctx context.Context, cfg *config.Config, o Options) (*Pipeline, error) {
-	p := &Pipeline{Options: o, failed: make(chan error, 1), fronts: map[string]*front{}, certs: map[string]*certificate{}}
+	p := &Pipeline{
+		Options: o, failed: make(chan error, 1), fronts: map[string]*front{}, certs: map[string]*certificate{},
+		meters: metrics.New(), since: time.Now(),
+	}
 	err := p.open(cfg)
 	if err == nil {
 		err = p.apply(ctx, cfg)
@@ -74,7 +81,7 @@ func Start(ctx context.Context, cfg *config.Config, o Options) (*Pipeline, error
 	run, cancel := context.WithCancel(context.Background())
 	p.stop = cancel
 	p.dispatcher = dispatch.New(dispatch.Options{
-		Queue: p.queue, Plan: p.plan.Load, Workers: cfg.Queue.Workers, Clock: time.Now, Log: p.Log,
+		Queue: p.meters.Queue(p.queue), Plan: p.plan.Load, Workers: cfg.Queue.Workers, Clock: time.Now, Log: p.Log,
 	})
 	p.running.Go(func() {
 		if err := p.dispatcher.Run(run); err != nil {
@@ -226,6 +233,9 @@ func (p *Pipeline) Stop(ctx context.Context) error {
 				}
 			})
 		}
+	}
+	if page := p.page; page != nil {
+		wg.Go(func() { p.endMetrics(page) })
 	}
 	p.mu.Unlock()
 	p.sockets.close(nil)

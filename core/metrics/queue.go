@@ -1,0 +1,75 @@
+package metrics
+
+import (
+	"context"
+	"time"
+
+	"github.com/stagecoach-mta/stagecoach/core/deliver"
+	"github.com/stagecoach-mta/stagecoach/core/queue"
+	"github.com/stagecoach-mta/stagecoach/core/spool"
+)
+
+// counted counts what becomes durable.
+type counted struct {
+	queue.Queue
+	meters *Meters
+}
+
+var _ queue.Queue = (*counted)(nil)
+
+func (q *counted) Put(ctx context.Context, env *queue.Envelope, body spool.Body) error {
+	err := q.Queue.Put(ctx, env, body)
+	if err == nil {
+		q.added(env)
+	}
+	return err
+}
+
+func (q *counted) added(env *queue.Envelope) {
+	q.meters.queued.with(env.Origin).add(1)
+	q.meters.queuedBytes.with(env.Origin).add(env.Size)
+}
+
+// Commit counts what became of recipients once it is journalled: a result that a
+// crash makes us repeat was never counted.
+func (q *counted) Commit(ctx context.Context, c *queue.Claim, changes []queue.Change, keep bool) error {
+	if err := q.Queue.Commit(ctx, c, changes, keep); err != nil {
+		return err
+	}
+	for i := range changes {
+		ch := &changes[i]
+		q.meters.results.with(ch.Deliver, stateWord(ch)).add(1)
+		for _, n := range ch.Enqueue {
+			q.added(n.Envelope)
+		}
+	}
+	return nil
+}
+
+// stateWord names a change. One that waits without an attempt was put off: its
+// destination was known to be dead, or a route or filter said so.
+func stateWord(c *queue.Change) string {
+	if c.State != queue.Waiting {
+		return c.State.String()
+	}
+	if c.Attempt == nil {
+		return "postponed"
+	}
+	return "deferred"
+}
+
+// transport times a deliver block's attempts.
+type transport struct {
+	deliver.Transport
+	attempts *vec
+	series   *series
+}
+
+var _ deliver.Transport = (*transport)(nil)
+
+func (t *transport) Deliver(ctx context.Context, job *deliver.Job) []deliver.Outcome {
+	begin := time.Now()
+	out := t.Transport.Deliver(ctx, job)
+	t.attempts.observe(t.series, time.Since(begin))
+	return out
+}
