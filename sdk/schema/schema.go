@@ -14,14 +14,55 @@
 //		Max    int    `hcl:"max" doc:"Mails per hour."`
 //	}
 //
-// hcl:"name" is required, ",optional" is not, ",block" is a nested block (a
-// struct: at most one and required; a pointer: at most one; a slice: any
-// number), ",label" a label of its block. Fields without the tag are the
-// plugin's own. Further tags: doc, example, semantic (duration, size, path,
-// address, cidr, hostport, regexp), oneof:"a,b", sensitive:"true", live:"true".
+// The hcl tag names the attribute and says what it is:
 //
-// Types: string, bool, integers, floats, []T of them, map[string]string,
-// time.Duration ("2m"), Size ("25MB").
+//   - hcl:"name": required; a configuration without it is refused.
+//   - hcl:"name,optional": the field's value in Plugin.Config is the default. A
+//     nil slice, map or pointer has none; with a pointer a plugin can tell "not
+//     written" from zero.
+//   - hcl:"name,block": a nested block, its fields tagged in the same way. A
+//     struct is there exactly once, a pointer to one at most once, a slice any
+//     number of times. The defaults of a slice's blocks are those of its first
+//     element in Plugin.Config.
+//   - hcl:"name,label": the block's label, a string; in the order of the fields.
+//     An instance's own block has no labels to give.
+//
+// A field without the hcl tag, or not exported, is the plugin's own. The names
+// that the core reads itself are taken: on_failure, timeout and max_concurrent of
+// filters; filters, timeout and max_concurrent of deliveries; listen, tls,
+// storage, auth and insecure_auth of access plugins.
+//
+// Further tags:
+//
+//   - doc: what it does, in sentences an operator understands. It stands in
+//     `stagecoach plugin describe` and in the README's table. Say what zero or
+//     empty means.
+//   - example: a value as HCL has it: example:"2m" for a string, a duration and a
+//     size (quotes may be left out), example:"[\"From\"]" for a list. `validate`
+//     shows it where the attribute is missing.
+//   - oneof:"a,b": the only values allowed, of a string or of a list's elements.
+//   - semantic: what a string means, checked by `stagecoach validate` before the
+//     plugin runs: "duration" and "size" (they come with the types below), "path"
+//     (relative ones begin where the file lies that they stand in; the plugin
+//     gets it absolute), "address" (a mail address, or an IP address), "cidr" (a
+//     network, or one IP address), "hostport", "regexp" (RE2). A list's or map's
+//     elements are checked one by one.
+//   - sensitive:"true": never printed, in no diagnostic and no log of the core.
+//   - live:"true": the plugin could take a new value without a new process. The
+//     core makes no use of it: whatever changes, it starts a new one and lets the
+//     old one end.
+//
+// Types: string, bool, integers and floats of any size (what does not fit is a
+// mistake at that attribute), time.Duration ("90s", "2m", "1h30m", "5d", "2w"),
+// Size ("25MB", "64KiB"; units are powers of 1024), pointers to these, []T and
+// map[string]T of these.
+//
+// What tags cannot say is checked by a method Validate on the pointer: see
+// sdk.Validator and Errorf. An attribute may hold a reference to another block
+// (directory.file.people): the plugin gets its text, and a client for it in
+// sdk.Instance.Peers.
+//
+// Markdown and HCL write a README's Syntax section from the schema.
 package schema
 
 import (

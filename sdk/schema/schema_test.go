@@ -16,15 +16,15 @@ type config struct {
 	Max     Size              `hcl:"max,optional"`
 	Mode    string            `hcl:"mode" oneof:"a,b" doc:"Which way."`
 	Secret  string            `hcl:"secret,optional" sensitive:"true"`
-	Count   uint8             `hcl:"count,optional"`
+	Count   uint8             `hcl:"count,optional" example:"7"`
 	Ratio   float64           `hcl:"ratio,optional"`
 	On      bool              `hcl:"on,optional"`
-	Nets    []string          `hcl:"nets,optional" semantic:"cidr"`
+	Nets    []string          `hcl:"nets,optional" semantic:"cidr" example:"[\"192.0.2.0/24\"]"`
 	Retry   []time.Duration   `hcl:"retry,optional"`
 	Map     map[string]string `hcl:"map,optional"`
 	Maybe   *int              `hcl:"maybe,optional"`
 	One     *inner            `hcl:"one,block"`
-	Many    []inner           `hcl:"many,block" doc:"Any number."`
+	Many    []inner           `hcl:"many,block" doc:"Any number of them."`
 	private int
 }
 
@@ -33,7 +33,7 @@ type inner struct {
 	Limit  int    `hcl:"limit,optional"`
 }
 
-var defaults = config{Delay: 2 * time.Minute, Max: 25 << 20, On: true, Retry: []time.Duration{time.Minute, 24 * time.Hour}, Many: []inner{{Limit: 5}}}
+var defaults = config{Delay: 2 * time.Minute, Max: 25 << 20, On: true, Retry: []time.Duration{time.Minute, 24 * time.Hour}, Map: map[string]string{"k": "${v}"}, Many: []inner{{Limit: 5}}}
 
 func TestRoundTripFillsDefaults(t *testing.T) {
 	s, err := FromStruct(defaults)
@@ -88,11 +88,58 @@ func TestSchemaSaysWhatTheTagsSay(t *testing.T) {
 		t.Errorf("blocks %v", b)
 	}
 	md := Markdown(s)
-	for _, want := range []string{"| `delay` | duration | `\"2m\"` | How long \\| to wait. Example: `2m`. |", "| `mode` | string | required |",
-		"| `nets` | list of cidr | none |", "Block `many \"DOMAIN\" { }` (any number). Any number."} {
-		if !strings.Contains(md, want) {
-			t.Errorf("no %q in\n%s", want, md)
-		}
+	want := "| Attribute | Type | Default | Meaning |\n|---|---|---|---|\n" +
+		"| `delay` | duration | `\"2m\"` | How long \\| to wait. |\n" +
+		"| `max` | size | `\"25MB\"` |  |\n" +
+		"| `mode` | string | **required** | Which way. One of `\"a\"`, `\"b\"`. |\n" +
+		"| `secret` | string | `\"\"` | A secret: write `env(\"NAME\")` or `file(\"PATH\")`. |\n" +
+		"| `count` | number | `0` | For example `7`. |\n" +
+		"| `ratio` | number | `0` |  |\n" +
+		"| `on` | true or false | `true` |  |\n" +
+		"| `nets` | list of networks | — | For example `[\"192.0.2.0/24\"]`. |\n" +
+		"| `retry` | list of durations | `[\"1m\", \"1d\"]` |  |\n" +
+		"| `map` | map of strings | `{ \"k\" = \"$${v}\" }` |  |\n" +
+		"| `maybe` | number | — |  |\n" +
+		"\nBlock `one \"DOMAIN\" { … }`, at most one. \n\n" +
+		"| Attribute | Type | Default | Meaning |\n|---|---|---|---|\n| `limit` | number | `0` |  |\n" +
+		"\nBlock `many \"DOMAIN\" { … }`, any number. Any number of them.\n\n" +
+		"| Attribute | Type | Default | Meaning |\n|---|---|---|---|\n| `limit` | number | `5` |  |\n"
+	if md != want {
+		t.Errorf("got\n%s\nwant\n%s", md, want)
+	}
+	if md := Markdown(nil); md != "No attributes of its own.\n" {
+		t.Errorf("nothing is %q", md)
+	}
+	skeleton := HCL(`filter "x" "NAME"`, s)
+	want = `filter "x" "NAME" {
+  mode   = "a"
+  delay  = "2m"
+  max    = "25MB"
+  secret = ""
+  count  = 0
+  ratio  = 0
+  on     = true
+  retry  = ["1m", "1d"]
+  map    = { "k" = "$${v}" }
+  # nets  = ["192.0.2.0/24"]
+  # maybe = 0
+
+  # at most one
+  one "DOMAIN" {
+    limit = 0
+  }
+
+  # any number
+  many "DOMAIN" {
+    limit = 5
+  }
+}
+`
+	if skeleton != want {
+		t.Errorf("got\n%s\nwant\n%s", skeleton, want)
+	}
+	if s := HCL(`storage "y" "NAME"`, nil); s != "storage \"y\" \"NAME\" {}\n" {
+		t.Errorf("nothing is %q", s)
 	}
 }
 
