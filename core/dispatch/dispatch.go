@@ -65,6 +65,7 @@ type Dispatcher struct {
 	Options
 	workers chan struct{}
 	held    chan struct{} // claims in memory, working or waiting
+	telling chan struct{} // filters being told of results
 	limits  *limits
 	jobs    sync.WaitGroup
 }
@@ -84,6 +85,7 @@ func New(o Options) *Dispatcher {
 		Options: o,
 		workers: make(chan struct{}, o.Workers),
 		held:    make(chan struct{}, o.Workers+o.Waiting),
+		telling: make(chan struct{}, o.Workers),
 		limits:  newLimits(),
 	}
 }

@@ -54,9 +54,13 @@ type transport struct {
 	mu   sync.Mutex
 	got  []string
 	seen map[string]int
+	jobs []*deliver.Job
 }
 
 func (t *transport) Deliver(_ context.Context, job *deliver.Job) []deliver.Outcome {
+	t.mu.Lock()
+	t.jobs = append(t.jobs, job)
+	t.mu.Unlock()
 	var out []deliver.Outcome
 	for _, r := range job.Recipients {
 		o := deliver.Outcome{Attempt: queue.Attempt{Code: 250, Enhanced: "2.0.0", Text: "ok"}}
@@ -187,11 +191,15 @@ func newRig(t *testing.T, routes string) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.q.Close() })
+	spooled, err := spool.OpenDir(vfs.NewMem(), "spool")
+	if err != nil {
+		t.Fatal(err)
+	}
 	plan := &Plan{
 		Routes:      route.NewTable(cfg.Routes),
 		Directories: directory.NewSet([]directory.Named{{Ref: "directory.file.people", Directory: people{}}}),
 		Transports:  map[string]deliver.Transport{"deliver.smtp.here": r.here, "deliver.smtp.away": r.away},
-		Editing:     message.Editor{}, Retry: []time.Duration{time.Minute, 10 * time.Minute}, Expire: 24 * time.Hour,
+		Editing:     message.Editor{Dir: spooled}, Retry: []time.Duration{time.Minute, 10 * time.Minute}, Expire: 24 * time.Hour,
 		DelayNotice: 4 * time.Hour, PerDestination: 2, Reports: r.notes,
 	}
 	r.d = New(Options{Queue: r.q, Plan: func() *Plan { return plan }, Clock: r.clock.Now, Log: zerolog.Nop()})

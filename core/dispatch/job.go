@@ -44,8 +44,18 @@ type group struct {
 	route       string
 	destination string
 	recipients  []*queue.Recipient
-	// pending are changes that stand beside a recipient's outcome (copies).
+	// pending are recipients that come of a recipient beside its outcome (copies).
 	pending map[int32][]*queue.Recipient
+	// inject are messages that filters made.
+	inject []filter.Injected
+}
+
+// add has recipients come of the one with that index.
+func (g *group) add(index int32, rs ...*queue.Recipient) {
+	if g.pending == nil {
+		g.pending = make(map[int32][]*queue.Recipient)
+	}
+	g.pending[index] = append(g.pending[index], rs...)
 }
 
 func (j *job) run(ctx context.Context) (err error) {
@@ -88,7 +98,11 @@ func (j *job) deliver(ctx context.Context, groups []*group) error {
 	var wg sync.WaitGroup
 	for i, g := range groups {
 		wg.Go(func() {
-			errs[i] = j.commit(ctx, j.hand(ctx, g))
+			changes := j.hand(ctx, g)
+			if errs[i] = j.commit(ctx, changes); errs[i] == nil {
+				j.results(ctx, g, changes)
+			}
+			filter.Discard(g.inject)
 		})
 	}
 	wg.Wait()
@@ -197,7 +211,7 @@ func (j *job) copies(r *queue.Recipient, d *route.Decision) []*queue.Recipient {
 	}
 	var out []*queue.Recipient
 	for _, c := range d.Copy {
-		if j.descends(r, c.Route) {
+		if j.descends(r, copyOf+c.Route) {
 			continue
 		}
 		out = append(out, &queue.Recipient{Address: c.Address, Notify: []string{"NEVER"}, Reason: copyOf + c.Route})
@@ -208,13 +222,13 @@ func (j *job) copies(r *queue.Recipient, d *route.Decision) []*queue.Recipient {
 // copyOf marks a recipient that a route's copy made.
 const copyOf = "copy by "
 
-// descends tells whether r, or what it came from, is a copy made by that route.
-func (j *job) descends(r *queue.Recipient, route string) bool {
+// descends tells whether r, or what it came from, was made with that mark.
+func (j *job) descends(r *queue.Recipient, mark string) bool {
 	for range maxDepth {
 		if r == nil {
 			return false
 		}
-		if r.Reason == copyOf+route {
+		if r.Reason == mark {
 			return true
 		}
 		r = j.parent(r)
@@ -252,10 +266,7 @@ func (j *job) join(r *queue.Recipient, d *route.Decision, groups map[string]*gro
 	}
 	g.recipients = append(g.recipients, r)
 	if len(copies) > 0 {
-		if g.pending == nil {
-			g.pending = make(map[int32][]*queue.Recipient)
-		}
-		g.pending[r.Index] = copies
+		g.add(r.Index, copies...)
 	}
 	return g
 }
@@ -264,9 +275,18 @@ func (j *job) join(r *queue.Recipient, d *route.Decision, groups map[string]*gro
 func (j *job) hand(ctx context.Context, g *group) []queue.Change {
 	changes, err := j.try(ctx, g)
 	if err != nil {
-		for _, r := range g.recipients {
-			changes = append(changes, *j.later(r, attempt(err)))
+		settled := make(map[int32]bool, len(changes))
+		for i := range changes {
+			settled[changes[i].Index] = true
 		}
+		for _, r := range g.recipients {
+			if !settled[r.Index] {
+				changes = append(changes, *j.later(r, attempt(err)))
+			}
+		}
+	}
+	if len(changes) > 0 {
+		changes[0].Enqueue = append(changes[0].Enqueue, j.injected(g.inject)...)
 	}
 	for i := range changes {
 		changes[i].Route, changes[i].Deliver = g.route, g.ref
@@ -290,7 +310,7 @@ func (j *job) try(ctx context.Context, g *group) (changes []queue.Change, err er
 		{v1.FilterEvent_PRE_DELIVERY, j.plan.DeliverFilters[g.ref]},
 	} {
 		var settled []queue.Change
-		if settled, err = j.filter(ctx, work, stage.event, stage.chain); err != nil {
+		if settled, err = j.filter(ctx, g, work, stage.event, stage.chain); err != nil {
 			return changes, err
 		}
 		changes = append(changes, settled...)
@@ -300,7 +320,7 @@ func (j *job) try(ctx context.Context, g *group) (changes []queue.Change, err er
 	}
 	outcomes, err := j.attempt(ctx, g, work)
 	if err != nil {
-		return nil, err
+		return changes, err
 	}
 	byIndex := make(map[int32]*queue.Recipient)
 	for _, r := range work.Recipients {
@@ -319,6 +339,9 @@ func (j *job) attempt(ctx context.Context, g *group, work *deliver.Job) ([]deliv
 	key, limit := g.ref+" "+g.destination, j.plan.PerDestination
 	if g.destination == "" {
 		limit = 0
+	}
+	if q := work.Envelope.Hints.GetQueue(); q != "" {
+		key, limit = g.ref+" queue "+q, j.plan.PerDestination
 	}
 	dead, err := j.limits.acquire(ctx, key, limit, j.Clock)
 	if err != nil {

@@ -7,12 +7,10 @@ import (
 	"time"
 
 	"github.com/stagecoach-mta/stagecoach/core/deliver"
-	"github.com/stagecoach-mta/stagecoach/core/filter"
 	"github.com/stagecoach-mta/stagecoach/core/queue"
 	"github.com/stagecoach-mta/stagecoach/core/spool"
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	"github.com/stagecoach-mta/stagecoach/sdk/mail"
-	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
 // Reporter makes the notices that go back to a sender (RFC 3464).
@@ -130,85 +128,6 @@ func (j *job) outcome(r *queue.Recipient, o deliver.Outcome) *queue.Change {
 		c.Next = at
 	}
 	return c
-}
-
-// filter asks a stage's filters about the job's recipients. It narrows the job
-// to those that go on and returns the changes of the others. Edits hold for this
-// attempt: the queued message stays what was received.
-func (j *job) filter(ctx context.Context, work *deliver.Job, event v1.FilterEvent, chain filter.Chain) ([]queue.Change, error) {
-	if !chain.Wants(event) {
-		return nil, nil
-	}
-	out, err := chain.Run(ctx, j.plan.Editing, filter.Question{
-		Event: event, Envelope: work.Contract(), Recipient: -1, Body: work.Body, Key: work.Key,
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range out.Trace {
-		j.log.Info().Str("filter", s.Filter).Stringer("verdict", s.Verdict).Dur("took", s.Took).
-			Strs("edits", s.Edits).Str("failed", s.Failed).Str("note", s.Note).Stringer("stage", event).Msg("filtered")
-	}
-	var (
-		changes []queue.Change
-		on      []*queue.Recipient
-	)
-	for _, r := range work.Recipients {
-		v := out.Verdict
-		if own, ok := out.PerRecipient[r.Index]; ok && v.GetAction() == v1.Verdict_ACCEPT {
-			v = own
-		}
-		if c := j.verdict(r, v, out.By); c != nil {
-			changes = append(changes, *c)
-			continue
-		}
-		on = append(on, r)
-	}
-	work.Recipients = on
-	work.Body = out.Body
-	if out.Envelope.GetSender() != work.Envelope.Sender || len(out.Envelope.GetTags()) != len(work.Envelope.Tags) {
-		env := *work.Envelope
-		env.Sender, env.Tags = out.Envelope.GetSender(), out.Envelope.GetTags()
-		work.Envelope = &env
-	}
-	return changes, nil
-}
-
-// verdict after the queue: a rejection is a failed delivery, a deferral waits.
-func (j *job) verdict(r *queue.Recipient, v *v1.Verdict, by string) *queue.Change {
-	said := v.GetReply()
-	switch v.GetAction() {
-	case v1.Verdict_REJECT, v1.Verdict_DISCONNECT:
-		return j.fails(r, reply(code(said, 550), enhanced(said, "5.7.1"), text(said, "Refused by "+by)))
-	case v1.Verdict_DEFER:
-		return j.later(r, reply(code(said, 451), enhanced(said, "4.7.1"), text(said, "Deferred by "+by)))
-	case v1.Verdict_DISCARD:
-		return j.ends(r, queue.Discarded, "", "discarded by "+by)
-	case v1.Verdict_HOLD:
-		return j.ends(r, queue.Held, "", v.GetReason())
-	}
-	return nil
-}
-
-func code(r *v1.SMTPReply, otherwise int) int {
-	if r.GetCode() != 0 {
-		return int(r.GetCode())
-	}
-	return otherwise
-}
-
-func enhanced(r *v1.SMTPReply, otherwise string) string {
-	if r.GetEnhanced() != "" {
-		return r.GetEnhanced()
-	}
-	return otherwise
-}
-
-func text(r *v1.SMTPReply, otherwise string) string {
-	if r.GetText() != "" {
-		return r.GetText()
-	}
-	return otherwise
 }
 
 // commit journals changes together with the notices that they cause: neither
