@@ -6,24 +6,20 @@ package sdktest
 
 import (
 	"context"
-	"encoding/json"
 	"net"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/hashicorp/hcl/v2"
-	"github.com/hashicorp/hcl/v2/hcldec"
-	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/rs/zerolog"
 	"github.com/zclconf/go-cty/cty"
-	ctyjson "github.com/zclconf/go-cty/cty/json"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/stagecoach-mta/stagecoach/sdk"
+	"github.com/stagecoach-mta/stagecoach/sdk/conform/block"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 	"github.com/stagecoach-mta/stagecoach/sdk/schema"
 	"github.com/stagecoach-mta/stagecoach/sdk/stream"
@@ -138,7 +134,7 @@ func start(t testing.TB, p sdk.Plugin, config any, opts ...Option) (*Instance, [
 		t.Fatal(err)
 	}
 	req := &v1.ConfigureRequest{Instance: "test." + p.Name + ".test", Hostname: "mx.ryan.example", InsecureAuth: true}
-	if req.ConfigJson, err = configJSON(in.Description.GetSchema(), config); err != nil {
+	if err := configure(req, in.Description.GetSchema(), config); err != nil {
 		t.Fatal(err)
 	}
 	if p.Needs.GetDataDir() {
@@ -224,50 +220,18 @@ func Context(t testing.TB) context.Context {
 	return ctx
 }
 
-// configJSON makes Configure's form of a configuration, defaults filled in.
-func configJSON(s *v1.Schema, config any) ([]byte, error) {
+// configure makes Configure's forms of a configuration, defaults filled in.
+func configure(req *v1.ConfigureRequest, s *v1.Schema, config any) error {
 	var v cty.Value
-	typ := schema.ImpliedType(s)
-	switch c := config.(type) {
-	case string:
-		f, diags := hclsyntax.ParseConfig([]byte(c), "test.hcl", hcl.InitialPos)
-		if diags.HasErrors() {
-			return nil, diags
-		}
-		if v, diags = hcldec.Decode(f.Body, blockSpec(s.GetBlock(), nil), &hcl.EvalContext{}); diags.HasErrors() {
-			return nil, diags
-		}
-	default:
-		if c == nil {
-			c = map[string]any{}
-		}
-		raw, err := json.Marshal(c)
-		if err != nil {
-			return nil, err
-		}
-		if v, err = ctyjson.Unmarshal(raw, typ); err != nil {
-			return nil, err
-		}
+	var err error
+	if text, ok := config.(string); ok {
+		v, err = block.Decode(s, "test.hcl", text)
+	} else {
+		v, err = block.FromGo(s, config)
 	}
-	return ctyjson.Marshal(schema.ApplyDefaults(v, s), typ)
-}
-
-// blockSpec reads a block's HCL into the type that schema.ImpliedType says.
-func blockSpec(b *v1.Schema_Block, labels []string) hcldec.Spec {
-	spec := hcldec.ObjectSpec{}
-	for i, l := range labels {
-		spec[l] = &hcldec.BlockLabelSpec{Index: i, Name: l}
+	if err != nil {
+		return err
 	}
-	for _, a := range b.GetAttributes() {
-		spec[a.GetName()] = &hcldec.AttrSpec{Name: a.GetName(), Type: schema.AttributeType(a), Required: a.GetRequired()}
-	}
-	for _, nb := range b.GetBlocks() {
-		inner := blockSpec(nb.GetBlock(), nb.GetLabels())
-		if nb.GetMax() == 1 {
-			spec[nb.GetName()] = &hcldec.BlockSpec{TypeName: nb.GetName(), Nested: inner, Required: nb.GetMin() > 0}
-		} else {
-			spec[nb.GetName()] = &hcldec.BlockListSpec{TypeName: nb.GetName(), Nested: inner, MinItems: int(nb.GetMin()), MaxItems: int(nb.GetMax())}
-		}
-	}
-	return spec
+	req.ConfigJson, req.ConfigMsgpack, err = block.Wire(s, v)
+	return err
 }
