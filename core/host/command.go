@@ -2,10 +2,14 @@ package host
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,15 +17,17 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-plugin/runner"
+
+	"github.com/stagecoach-mta/stagecoach/sdk/stream"
 )
 
 // passedEnv are the variables of the host that a plugin sees. All others may
 // hold secrets that are none of its business.
 var passedEnv = []string{"PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ", "GOCOVERDIR"}
 
-// command builds what is executed for a Spec. It is the one place where that is
-// decided, so that a sandbox has one place to stand. env is go-plugin's part of
-// the environment, dir the process's own directory for sockets.
+// command builds what is executed for a Spec, before its sandbox (confine). env
+// is go-plugin's part of the environment, dir the process's own directory for
+// sockets.
 func (h *Host) command(s *Spec, dir string, env []string, files []*os.File) *exec.Cmd {
 	argv := s.Command
 	if len(argv) == 0 {
@@ -37,6 +43,9 @@ func (h *Host) command(s *Spec, dir string, env []string, files []*os.File) *exe
 	}
 	cmd.Env = append(cmd.Env, s.Env...)
 	cmd.Env = append(cmd.Env, env...)
+	if len(s.callers) > 0 {
+		cmd.Env = append(cmd.Env, stream.CallersEnv+"="+strings.Trim(fmt.Sprint(s.callers), "[]"))
+	}
 	// Of two values the last one counts: ours, not the directory that go-plugin made.
 	cmd.Env = append(cmd.Env, socketDirEnv+"="+dir)
 	cmd.ExtraFiles = files
@@ -80,9 +89,11 @@ func (f *forker) stop() {
 type child struct {
 	cmd    *exec.Cmd
 	forker *forker
-	begin  func() // called when it runs: reads stderr
-	stdout *os.File
-	stderr *os.File
+	// confine puts a sandbox around cmd, with namespaces or without; nil: none.
+	confine func(cmd *exec.Cmd, namespaces bool) (*confinement, error)
+	begin   func() // called when it runs: reads stderr
+	stdout  *os.File
+	stderr  *os.File
 	// exited is closed when the process has ended; reaped when its group is
 	// killed and its status is known.
 	exited chan struct{}
@@ -92,6 +103,7 @@ type child struct {
 	pid       int
 	gone      bool
 	condemned bool // killed before it was started
+	missing   []string
 }
 
 var _ runner.Runner = (*child)(nil)
@@ -113,7 +125,7 @@ func (c *child) Start(context.Context) error {
 		return err
 	}
 	c.cmd.Stdout, c.cmd.Stderr = outWrite, errWrite
-	err = c.forker.start(c.cmd)
+	box, err := c.fork()
 	outWrite.Close()
 	errWrite.Close()
 	if err != nil {
@@ -126,12 +138,53 @@ func (c *child) Start(context.Context) error {
 	c.pid = c.cmd.Process.Pid
 	condemned := c.condemned
 	c.mu.Unlock()
+	tame(c.cmd.Process.Pid)
 	c.begin()
 	go c.reap()
 	if condemned {
 		c.kill()
 	}
+	if box != nil {
+		missing := box.hear()
+		c.mu.Lock()
+		c.missing = missing
+		c.mu.Unlock()
+	}
 	return nil
+}
+
+// fork starts the process, in its sandbox if it has one. Where namespaces are
+// refused (a container, a hardened kernel) it does without.
+func (c *child) fork() (*confinement, error) {
+	if c.confine == nil {
+		return nil, c.forker.start(c.cmd)
+	}
+	var failed error
+	for _, namespaces := range []bool{true, false} {
+		cmd := *c.cmd
+		attr := *c.cmd.SysProcAttr
+		cmd.SysProcAttr, cmd.ExtraFiles = &attr, slices.Clone(c.cmd.ExtraFiles)
+		box, err := c.confine(&cmd, namespaces)
+		if err != nil {
+			return nil, err
+		}
+		if err = box.tell(); err == nil {
+			err = c.forker.start(&cmd)
+		}
+		if err == nil {
+			c.cmd = &cmd
+			box.passed()
+			return box, nil
+		}
+		box.close()
+		if failed == nil {
+			failed = err
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return nil, failed
 }
 
 // reap waits for the end. The process stays a zombie while its group is

@@ -192,9 +192,10 @@ func (g *generation) backoff(crashes int) time.Duration {
 // retired.
 func (g *generation) watch(p *process) error {
 	ctx, cancel := context.WithCancel(g.ctx)
-	sick := make(chan error, 1)
+	sick := make(chan error, 2)
 	var probe sync.WaitGroup
 	probe.Go(func() { sick <- g.probe(ctx, p) })
+	probe.Go(func() { sick <- g.excess(ctx, p) })
 	defer probe.Wait()
 	defer cancel()
 	select {

@@ -62,6 +62,11 @@ type Spec struct {
 	// StopTimeout is how long calls and sessions may take to end when the
 	// process is replaced or stopped; 0: 10 s.
 	StopTimeout time.Duration
+	// callers are the other users who call its data socket.
+	callers []int
+	// Sandbox that the process runs in; nil: none, only what hurts no program (no
+	// core dumps, half of the machine's memory, first to go when memory is short).
+	Sandbox *Sandbox
 }
 
 // GrantSpec lets the instance call another one over its data socket.
@@ -94,6 +99,7 @@ type timing struct {
 	grace          time.Duration // from the order to end until SIGKILL
 	stop           time.Duration // default of Spec.StopTimeout
 	call           time.Duration // default of Spec.CallTimeout
+	usage          time.Duration // between two looks at memory and processes
 }
 
 var defaultTiming = timing{
@@ -103,6 +109,7 @@ var defaultTiming = timing{
 	quick: time.Second, settled: 10 * time.Second,
 	breaker: 8, failedRetry: 30 * time.Second,
 	grace: 5 * time.Second, stop: 10 * time.Second, call: 30 * time.Second,
+	usage: time.Second,
 }
 
 // Host runs the plugins of one core.
@@ -118,6 +125,7 @@ type Host struct {
 	forker   *forker
 	changing chan struct{}
 	tasks    sync.WaitGroup
+	census   census
 	// ctx ends when Close has no more time: what still drains is killed.
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -129,7 +137,11 @@ type Host struct {
 	listeners map[string]*listener
 	tokens    map[tokenKey]string
 	described map[string]*v1.DescribeResponse
-	sequence  int
+	// unenforced is what the log said of an instance's sandbox last.
+	unenforced map[string]string
+	// noNamespaces: sandboxes do without, as where the kernel refuses them.
+	noNamespaces bool
+	sequence     int
 }
 
 var errClosed = errors.New("the plugin host is closed")
@@ -152,6 +164,7 @@ func New(opts Options) (*Host, error) {
 		changing:  make(chan struct{}, 1),
 		instances: map[string]*Instance{}, listeners: map[string]*listener{},
 		tokens: map[tokenKey]string{}, described: map[string]*v1.DescribeResponse{},
+		unenforced: map[string]string{},
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	return h, nil

@@ -51,6 +51,10 @@ type Info struct {
 	LastError string `json:"last_error,omitempty"`
 	// Health is what the plugin itself complains of.
 	Health string `json:"health,omitempty"`
+	// Sandboxed: the process runs in a sandbox. Unenforced are the limits of it
+	// that this system cannot enforce, with the reason.
+	Sandboxed  bool     `json:"sandboxed"`
+	Unenforced []string `json:"unenforced,omitempty"`
 	// Listeners are the addresses as bound.
 	Listeners  []string `json:"listeners,omitempty"`
 	DataSocket string   `json:"data_socket,omitempty"`
@@ -236,6 +240,7 @@ func (i *Instance) Info() Info {
 		info.Kind, info.Plugin, info.Version = g.spec.Kind, g.spec.Plugin, g.describe.GetVersion()
 		info.State, info.Since, info.LastError, info.Health = g.state, g.since, g.lastError, g.health
 		info.Listeners = g.addresses
+		info.Sandboxed = g.spec.Sandbox != nil
 		p = g.process
 	}
 	if i.removed {
@@ -249,6 +254,7 @@ func (i *Instance) Info() Info {
 		info.PID, _ = strconv.Atoi(p.child.ID())
 		info.RSS = residentSize(info.PID)
 		info.InFlight = p.inFlight()
+		info.Unenforced = p.child.unenforced()
 	}
 	i.stats.fill(&info)
 	return info

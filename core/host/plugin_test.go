@@ -33,6 +33,10 @@ import (
 const behave = "HOST_TEST_PLUGIN"
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 4 && os.Args[1] == "plugin" && os.Args[2] == "sandbox" {
+		fmt.Fprintln(os.Stderr, EnterSandbox(os.Args[3:]))
+		os.Exit(126)
+	}
 	if b := os.Getenv(behave); b != "" {
 		runTestPlugin(strings.Fields(b))
 		return
@@ -320,12 +324,20 @@ func (p *testPlugin) answer(ctx context.Context, call *v1.Call, _ func(*v1.Reply
 		}
 	case "stop":
 		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		<-ctx.Done() // the signal may need a moment: the answer must not be first
 	case "refuse":
 		return nil, fail.New(fail.Denied, "no")
 	case "env":
 		note = strings.Join(os.Environ(), "\n")
 	case "config":
 		note = string(p.config.GetConfigJson())
+	case "try":
+		how, with, _ := strings.Cut(value, ":")
+		if err := escape(how, with); err != nil {
+			note = err.Error()
+		} else {
+			note = "done"
+		}
 	}
 	return &v1.Reply{Response: &v1.Reply_Filter{Filter: &v1.FilterReply{Note: note}}}, nil
 }

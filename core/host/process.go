@@ -76,6 +76,12 @@ func (h *Host) start(ctx context.Context, s *Spec, dir string, files []*os.File)
 	if err := os.Mkdir(p.dir, 0o700); err != nil {
 		return nil, err
 	}
+	if foreign(s) {
+		if err := os.Chown(p.dir, s.Sandbox.UID, s.Sandbox.GID); err != nil {
+			p.end()
+			return nil, err
+		}
+	}
 	if err := p.handshake(ctx, h, files); err != nil {
 		p.end()
 		return nil, err
@@ -112,6 +118,11 @@ func (p *process) handshake(ctx context.Context, h *Host, files []*os.File) erro
 		}
 	}
 	p.child = newChild(h.forker, p.readOutput)
+	if p.spec.Sandbox != nil {
+		p.child.confine = func(cmd *exec.Cmd, namespaces bool) (*confinement, error) {
+			return h.confine(cmd, p.spec, p.dir, namespaces && !h.noNamespaces)
+		}
+	}
 	config := &plugin.ClientConfig{
 		HandshakeConfig: sdk.Handshake,
 		Plugins:         sdk.PluginMap(),
@@ -133,6 +144,7 @@ func (p *process) handshake(ctx context.Context, h *Host, files []*os.File) erro
 	if err != nil {
 		return p.notStarted(ctx, err)
 	}
+	h.complain(p)
 	_ = os.WriteFile(filepath.Join(p.dir, "pid"), []byte(p.child.ID()+"\n"), 0o600)
 	p.conn, err = grpc.NewClient("passthrough:///plugin",
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {

@@ -114,8 +114,10 @@ func (h *Host) provision(ctx context.Context, specs []Spec, restart string) (*Ch
 
 // prepare makes what the new processes need: directories, sockets, tokens.
 func (c *Change) prepare(restart string) error {
+	callers := foreignCallers(c.specs)
 	for n := range c.specs {
 		s := &c.specs[n]
+		s.callers = callers[s.Instance]
 		print, err := fingerprint(s)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.Instance, err)
@@ -135,6 +137,9 @@ func (c *Change) prepare(restart string) error {
 		}
 		if s.DataDir != "" {
 			if err := os.MkdirAll(s.DataDir, 0o700); err != nil {
+				return fmt.Errorf("%s: data directory: %w", s.Instance, err)
+			}
+			if err := own(s); err != nil {
 				return fmt.Errorf("%s: data directory: %w", s.Instance, err)
 			}
 		}
@@ -159,8 +164,31 @@ func (c *Change) prepare(restart string) error {
 		}
 		c.next[s.Instance] = g
 	}
+	for _, g := range c.next {
+		if err := c.h.admit(g.spec); err != nil {
+			return fmt.Errorf("%s: %w", g.spec.Instance, err)
+		}
+	}
 	c.introduce()
 	return nil
+}
+
+// foreignCallers lists by server the users, other than the core's, who call its
+// data socket.
+func foreignCallers(specs []Spec) map[string][]int {
+	callers := map[string][]int{}
+	for n := range specs {
+		if s := &specs[n]; foreign(s) {
+			for _, g := range s.Grants {
+				callers[g.Instance] = append(callers[g.Instance], s.Sandbox.UID)
+			}
+		}
+	}
+	for name, uids := range callers {
+		slices.Sort(uids)
+		callers[name] = slices.Compact(uids)
+	}
+	return callers
 }
 
 // listener returns the bound socket of a key: the one in use, or a new one.
@@ -498,7 +526,8 @@ func fingerprint(s *Spec) ([32]byte, error) {
 	b, err := json.Marshal(struct {
 		Spec    *Spec
 		Program file
-	}{s, program})
+		Callers []int
+	}{s, program, s.callers})
 	if err != nil {
 		return [32]byte{}, err
 	}

@@ -21,6 +21,11 @@ import (
 // TokenKey is the metadata key of the token on a data socket.
 const TokenKey = "stagecoach-token"
 
+// CallersEnv is the variable in which the core tells a serving plugin the ids of
+// the users, beside its own and root, whose processes may call its data socket;
+// blanks between them. Plugins that a sandbox gave users of their own need it.
+const CallersEnv = "STAGECOACH_CALLERS"
+
 // MaxMessage is the largest gRPC message accepted on either end, in octets.
 // gRPC's own default of 4 MiB is too small for a large mailbox's columns.
 const MaxMessage = 64 << 20

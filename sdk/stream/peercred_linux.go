@@ -3,12 +3,16 @@ package stream
 import (
 	"net"
 	"os"
+	"slices"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// sameUser accepts connections only from processes of our user or root
-// (SO_PEERCRED, unix(7)); others are closed at once.
+// sameUser accepts connections only from processes of our user, root, or the
+// users whom the core named in CallersEnv (SO_PEERCRED, unix(7)); others are
+// closed at once.
 type sameUser struct{ net.Listener }
 
 func (l sameUser) Accept() (net.Conn, error) {
@@ -17,11 +21,15 @@ func (l sameUser) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if uid, err := peerUID(c); err == nil && (uid == 0 || uid == uint32(os.Getuid())) {
+		if uid, err := peerUID(c); err == nil && (uid == 0 || uid == uint32(os.Getuid()) || isCaller(uid)) {
 			return c, nil
 		}
 		c.Close()
 	}
+}
+
+func isCaller(uid uint32) bool {
+	return slices.Contains(strings.Fields(os.Getenv(CallersEnv)), strconv.FormatUint(uint64(uid), 10))
 }
 
 func peerUID(c net.Conn) (uint32, error) {
