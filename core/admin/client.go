@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/url"
 	"syscall"
+
+	"github.com/stagecoach-mta/stagecoach/core/queue"
 )
 
 // ErrNotRunning: nobody answers on the socket.
@@ -32,8 +34,7 @@ func NewClient(path string) *Client {
 }
 
 func (c *Client) do(ctx context.Context, method, path string, query url.Values) (*http.Response, error) {
-	u := url.URL{Scheme: "http", Host: "stagecoach", Path: path, RawQuery: query.Encode()}
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://stagecoach"+path+"?"+query.Encode(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -43,8 +44,14 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values) 
 		return nil, fmt.Errorf("%w: nobody answers on %s", ErrNotRunning, c.path)
 	case errors.Is(err, syscall.EACCES):
 		return nil, fmt.Errorf("not allowed to open %s: run this as the server's user", c.path)
+	case errors.Is(err, syscall.EINVAL):
+		return nil, fmt.Errorf("%w: no server could listen on %s, the path is too long for a socket", ErrNotRunning, c.path)
 	case err != nil:
-		return nil, err
+		var inner *url.Error // its URL is none that anybody knows
+		if errors.As(err, &inner) {
+			err = inner.Err
+		}
+		return nil, fmt.Errorf("ask the server on %s: %w", c.path, err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
@@ -57,7 +64,7 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values) 
 	return resp, nil
 }
 
-// Call makes a request and reads its answer into v.
+// Call makes a request, whose path is escaped already, and reads its answer into v.
 func (c *Client) Call(ctx context.Context, method, path string, query url.Values, v any) error {
 	resp, err := c.do(ctx, method, path, query)
 	if err != nil {
@@ -65,6 +72,15 @@ func (c *Client) Call(ctx context.Context, method, path string, query url.Values
 	}
 	defer resp.Body.Close()
 	return json.NewDecoder(resp.Body).Decode(v)
+}
+
+// Message is one queued message.
+func (c *Client) Message(ctx context.Context, id string) (m Message, err error) {
+	if id == "" {
+		return m, queue.ErrNotFound
+	}
+	err = c.Call(ctx, http.MethodGet, "/queue/"+url.PathEscape(id), nil, &m)
+	return m, err
 }
 
 // List calls each for every queued message that matches.

@@ -87,6 +87,12 @@ func handler(b Backend) http.Handler {
 			answer(w, nil, err)
 			return
 		}
+		for _, id := range f.IDs { // a mistyped one is no success
+			if _, err := b.Queue().Get(r.Context(), id); err != nil {
+				answer(w, nil, err)
+				return
+			}
+		}
 		n, err := b.Flush(r.Context(), f)
 		answer(w, Flushed{n}, err)
 	})

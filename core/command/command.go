@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -61,7 +64,7 @@ func (a *App) Run(ctx context.Context, args []string) int {
 	root.SetIn(a.Stdin)
 	root.SetOut(a.Stdout)
 	root.SetErr(a.Stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return ExitOK
 	}
@@ -73,7 +76,7 @@ func (a *App) Run(ctx context.Context, args []string) int {
 	if !errors.Is(err, errPrinted) {
 		fmt.Fprintln(a.Stderr, "stagecoach:", err)
 		if code == ExitUsage {
-			fmt.Fprintln(a.Stderr, "Run `stagecoach --help` for the commands.")
+			fmt.Fprintf(a.Stderr, "Run `%s --help` for how it is used.\n", cmd.CommandPath())
 		}
 	}
 	return code
@@ -113,7 +116,68 @@ func (a *App) root() *cobra.Command {
 		a.serve(), a.reload(), a.validate(), a.format(), a.test(), a.explain(), a.demo(),
 		a.queue(), a.plugin(), a.user(), a.version(),
 	)
+	for _, c := range root.Commands() {
+		strict(c)
+	}
 	return root
+}
+
+// strict says wrong words in our own ones. A group of commands would print its
+// help for a misspelt one, and end well.
+func strict(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		strict(sub)
+	}
+	if c.HasSubCommands() && !c.Runnable() {
+		c.SuggestionsMinimumDistance = 2
+		c.RunE = func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return c.Help()
+			}
+			text := fmt.Sprintf("there is no command %q", spoken(c)+" "+args[0])
+			if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+				text += fmt.Sprintf("; did you mean %q?", spoken(c)+" "+near[0])
+			}
+			return errors.New(text)
+		}
+		return
+	}
+	check := c.Args
+	if check == nil {
+		return
+	}
+	c.Args = func(c *cobra.Command, args []string) error {
+		switch err := check(c, args); {
+		case err == nil:
+			return nil
+		case len(args) > 0 && c.Flags().Lookup("config") != nil && check(c, nil) == nil:
+			return fmt.Errorf("%s takes no arguments; a configuration is named with -c: %s -c %s", spoken(c), c.CommandPath(), args[0])
+		case len(args) > 0 && check(c, nil) == nil:
+			return fmt.Errorf("%s takes no arguments", spoken(c))
+		}
+		return fmt.Errorf("write: %s %s", c.Parent().CommandPath(), c.Use)
+	}
+}
+
+// spoken is a command's words without the program's.
+func spoken(c *cobra.Command) string {
+	return strings.TrimPrefix(c.CommandPath(), c.Root().Name()+" ")
+}
+
+// doUntilSignal is do for what has processes to end and folders to remove when
+// the user loses patience.
+func doUntilSignal(run func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return do(func(cmd *cobra.Command, args []string) error {
+		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		context.AfterFunc(ctx, stop) // the second signal ends it at once
+		cmd.SetContext(ctx)
+		err := run(cmd, args)
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
+		}
+		return err
+	})
 }
 
 func (a *App) version() *cobra.Command {

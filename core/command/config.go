@@ -48,17 +48,25 @@ func (a *App) load(cmd *cobra.Command, s source) (*config.Config, error) {
 }
 
 func (a *App) parse(ctx context.Context, s source) (*config.Config, config.Diagnostics) {
-	paths := s.paths
-	if len(paths) == 0 {
-		paths = []string{defaultConfig}
-	}
+	return config.Load(ctx, s.where(), a.options(s))
+}
+
+func (a *App) options(s source) config.Options {
 	dir := s.dataDir
 	if dir != "" {
 		if abs, err := filepath.Abs(dir); err == nil {
 			dir = abs
 		}
 	}
-	return config.Load(ctx, paths, config.Options{Schemas: a.schemas, Bundled: a.bundledNames(), DataDir: dir})
+	return config.Options{Schemas: a.schemas, Bundled: a.bundledNames(), DataDir: dir}
+}
+
+// where the configuration lies.
+func (s *source) where() []string {
+	if len(s.paths) == 0 {
+		return []string{defaultConfig}
+	}
+	return s.paths
 }
 
 // schemas describes bundled plugins in this process and external ones by
@@ -124,10 +132,10 @@ func (a *App) validate() *cobra.Command {
 	c := &cobra.Command{
 		Use: "validate -c FILE", Short: "Check a configuration without running it", Args: cobra.NoArgs,
 		Long: "Check a configuration: syntax, references, types, expressions, addresses, and every plugin's own\nattributes. Nothing is started but external plugins, which are asked for their schema.",
-		RunE: do(func(cmd *cobra.Command, _ []string) error {
+		RunE: doUntilSignal(func(cmd *cobra.Command, _ []string) error {
 			cfg, diags := a.parse(cmd.Context(), src)
 			if asJSON {
-				if _, err := cmd.OutOrStdout().Write(append(diags.JSON(), '\n')); err != nil {
+				if _, err := cmd.OutOrStdout().Write(diags.JSON()); err != nil {
 					return err
 				}
 			} else if err := diags.WriteText(cmd.ErrOrStderr(), terminal(cmd.ErrOrStderr())); err != nil {
@@ -152,17 +160,26 @@ func (a *App) format() *cobra.Command {
 	var check bool
 	c := &cobra.Command{
 		Use: "fmt FILE…", Short: "Rewrite configuration files in the usual form", Args: cobra.MinimumNArgs(1),
-		Long: "Rewrite .hcl files (or all of a folder) in the usual form. Prints the names of the files that changed.",
+		Long: `Rewrite .hcl files (or all of a folder) in the usual form: blanks and line ends change,
+nothing else. Prints the names of the files that changed. A file that is no HCL is left
+as it is, and what is wrong with it printed (exit 3).`,
 		RunE: do(func(cmd *cobra.Command, args []string) error {
 			files, err := hclFiles(args)
 			if err != nil {
 				return err
 			}
-			differ := false
+			differ, broken := false, false
 			for _, f := range files {
 				src, err := os.ReadFile(f)
 				if err != nil {
 					return err
+				}
+				if diags := config.Syntax(f, src); diags.HasErrors() {
+					broken = true
+					if err := diags.WriteText(cmd.ErrOrStderr(), terminal(cmd.ErrOrStderr())); err != nil {
+						return err
+					}
+					continue
 				}
 				out := config.Format(src)
 				if bytes.Equal(src, out) {
@@ -180,6 +197,9 @@ func (a *App) format() *cobra.Command {
 				if err := os.WriteFile(f, out, fi.Mode().Perm()); err != nil {
 					return err
 				}
+			}
+			if broken {
+				return &exit{ExitConfig, errPrinted}
 			}
 			if check && differ {
 				return errors.New("these files are not in the usual form: run `stagecoach fmt` on them")
@@ -205,6 +225,9 @@ func hclFiles(args []string) ([]string, error) {
 		in, err := filepath.Glob(filepath.Join(a, "*.hcl"))
 		if err != nil {
 			return nil, err
+		}
+		if len(in) == 0 {
+			return nil, fmt.Errorf("the folder %s holds no .hcl file", a)
 		}
 		out = append(out, in...)
 	}

@@ -20,7 +20,7 @@ func (a *App) demo() *cobra.Command {
 ryan.example, and a DNS server that knows them, all on loopback: a submission, an MX
 look-up, a server that is down, a bounce, IMAP on two devices, POP3. Exit 5 if a step
 did not hold; the servers' logs are kept then.`,
-		RunE: do(func(cmd *cobra.Command, _ []string) error {
+		RunE: doUntilSignal(func(cmd *cobra.Command, _ []string) error {
 			self, err := os.Executable()
 			if err != nil {
 				return err

@@ -48,7 +48,7 @@ func (a *App) explain() *cobra.Command {
 condition, and for mail that leaves the next hop by DNS and the TLS policy. Nothing is
 changed, and no other server but the DNS is contacted. The filters of the first listener that
 fits (with --user one that has auth, else one that has not) are asked, or of --listener.`,
-		RunE: do(func(cmd *cobra.Command, _ []string) error {
+		RunE: doUntilSignal(func(cmd *cobra.Command, _ []string) error {
 			if len(m.To) == 0 {
 				return &exit{ExitUsage, errors.New("name at least one recipient with --to")}
 			}
@@ -216,7 +216,7 @@ func (a *App) test() *cobra.Command {
 	c := &cobra.Command{
 		Use: "test -c FILE", Short: "Run the test blocks of a configuration", Args: cobra.NoArgs,
 		Long: "Run the test blocks: each mail is explained, and what comes of it compared. Nothing is changed.\nExit 5 if a test does not hold.",
-		RunE: do(func(cmd *cobra.Command, _ []string) error {
+		RunE: doUntilSignal(func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.load(cmd, src)
 			if err != nil {
 				return err

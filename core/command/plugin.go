@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -132,7 +134,11 @@ func (a *App) describe(ctx context.Context, what string) (*v1.DescribeResponse, 
 	if _, err := os.Stat(path); err != nil {
 		return nil, err
 	}
-	return describeBinary(ctx, &config.Binary{Path: path}, a.Version)
+	d, err := describeBinary(ctx, &config.Binary{Path: path}, a.Version)
+	if err != nil {
+		return nil, fmt.Errorf("%s does not answer as a Stagecoach plugin: %s", what, strings.TrimPrefix(err.Error(), "plugin : "))
+	}
+	return d, nil
 }
 
 func (a *App) pluginRestart() *cobra.Command {
@@ -144,7 +150,7 @@ func (a *App) pluginRestart() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := cl.Call(cmd.Context(), "POST", "/plugins/"+args[0]+"/restart", nil, &struct{}{}); err != nil {
+			if err := cl.Call(cmd.Context(), "POST", "/plugins/"+url.PathEscape(args[0])+"/restart", nil, &struct{}{}); err != nil {
 				return remote(err)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s runs in a new process.\n", args[0])
@@ -209,12 +215,19 @@ func (a *App) user() *cobra.Command {
 			}),
 		}
 	}
+	var asJSON bool
 	list := &cobra.Command{
 		Use: "list", Short: "List the users of the file", Args: cobra.NoArgs,
 		RunE: do(func(cmd *cobra.Command, _ []string) error {
 			users, err := a.Users.List(file)
+			if errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("there is no people file %s: name it with -f, or `stagecoach user add` makes one", file)
+			}
 			if err != nil {
 				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), append([]string{}, users...))
 			}
 			for _, u := range users {
 				fmt.Fprintln(cmd.OutOrStdout(), u)
@@ -222,6 +235,7 @@ func (a *App) user() *cobra.Command {
 			return nil
 		}),
 	}
+	jsonFlag(list, &asJSON)
 	c.AddCommand(edit("add", "Add a user with a password", a.Users.Add), edit("password", "Change a user's password", a.Users.SetPassword), list)
 	return c
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stagecoach-mta/stagecoach/core/admin"
+	"github.com/stagecoach-mta/stagecoach/core/config"
 )
 
 func printJSON(w io.Writer, v any) error {
@@ -39,7 +40,7 @@ func (a *App) queue() *cobra.Command {
 // selection is the flags that choose messages.
 type selection struct {
 	sender, recipient, domain, deliver, state string
-	older                                     time.Duration
+	older                                     age
 	limit                                     int
 }
 
@@ -50,7 +51,33 @@ func (s *selection) flags(c *cobra.Command) {
 	f.StringVar(&s.domain, "domain", "", "only with an open recipient in this domain")
 	f.StringVar(&s.deliver, "deliver", "", "only with a recipient that goes this way: deliver.smtp.internet")
 	f.StringVar(&s.state, "state", "", "only with a recipient in this state: waiting or held")
-	f.DurationVar(&s.older, "older", 0, "only what was received longer ago than this: 2h")
+	f.Var(&s.older, "older", "only what was received longer ago than this: 90m, 2h, 3d")
+}
+
+// age is a duration flag that reads what the files read: 5d too.
+type age time.Duration
+
+func (a *age) String() string {
+	if *a == 0 {
+		return ""
+	}
+	return time.Duration(*a).String()
+}
+
+func (a *age) Type() string { return "duration" }
+
+func (a *age) Set(s string) error {
+	d, err := config.ParseDuration(s)
+	*a = age(d)
+	return err
+}
+
+// check complains of a flag's value before a server is asked.
+func (s *selection) check() error {
+	if s.state != "" && s.state != "waiting" && s.state != "held" {
+		return &exit{ExitUsage, errors.New("--state is waiting or held")}
+	}
+	return nil
 }
 
 func (s *selection) query(ids []string) url.Values {
@@ -63,7 +90,7 @@ func (s *selection) query(ids []string) url.Values {
 		}
 	}
 	if s.older > 0 {
-		q.Set("older", s.older.String())
+		q.Set("older", time.Duration(s.older).String())
 	}
 	if s.limit > 0 {
 		q.Set("limit", strconv.Itoa(s.limit))
@@ -81,6 +108,9 @@ func (a *App) queueList() *cobra.Command {
 		Use: "list", Short: "List queued mail, oldest first", Args: cobra.NoArgs,
 		Long: "List queued mail, oldest first. With --json, one object a line.",
 		RunE: do(func(cmd *cobra.Command, _ []string) error {
+			if err := sel.check(); err != nil {
+				return err
+			}
 			cl, err := a.client(cmd, src)
 			if err != nil {
 				return err
@@ -150,8 +180,8 @@ func (a *App) queueShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var m admin.Message
-			if err := cl.Call(cmd.Context(), "GET", "/queue/"+args[0], nil, &m); err != nil {
+			m, err := cl.Message(cmd.Context(), args[0])
+			if err != nil {
 				return remote(err)
 			}
 			if asJSON {
@@ -211,6 +241,9 @@ func (a *App) queueFlush() *cobra.Command {
 		Use: "flush [ID…]", Short: "Try waiting mail now", Args: cobra.ArbitraryArgs,
 		Long: "Make waiting mail due now: all of it, those ids, or what the flags choose. Held mail stays held.",
 		RunE: do(func(cmd *cobra.Command, args []string) error {
+			if err := sel.check(); err != nil {
+				return err
+			}
 			cl, err := a.client(cmd, src)
 			if err != nil {
 				return err

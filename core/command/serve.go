@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -140,12 +141,25 @@ func (s *running) wait(ctx context.Context, signals <-chan os.Signal) error {
 
 // explain points a plugin's own complaint at the line it is about.
 func (s *running) explain(cfg *config.Config, err error) error {
-	var diags config.Diagnostics
-	for _, ce := range host.ConfigErrors(err) {
-		for _, d := range ce.Diagnostics {
-			diags = append(diags, cfg.Locate(ce.Instance, d)...)
+	code, head, diags := ExitFailed, "it cannot start", config.Diagnostics(nil)
+	each(err, func(err error) bool {
+		switch e := err.(type) {
+		case *host.ConfigError:
+			code, head = ExitConfig, "the configuration has mistakes"
+			for _, d := range e.Diagnostics {
+				diags = append(diags, cfg.Locate(e.Instance, d)...)
+			}
+		case *host.StartError:
+			// Which call it was tells a plugin's author, not the operator.
+			text := strings.TrimPrefix(strings.TrimPrefix(e.Err.Error(), "Ready: "), "Configure: ")
+			diags = append(diags, cfg.LocateStart(e.Instance, text)...)
+		case *pipeline.ListenError:
+			diags = append(diags, e.Diagnostic(cfg)...)
+		default:
+			return false
 		}
-	}
+		return true
+	})
 	if len(diags) == 0 {
 		return err
 	}
@@ -153,7 +167,22 @@ func (s *running) explain(cfg *config.Config, err error) error {
 	if werr := diags.WriteText(&b, false); werr != nil {
 		return err
 	}
-	return &exit{ExitConfig, errors.New("the configuration has mistakes\n" + b.String())}
+	return &exit{code, errors.New(head + "\n" + strings.TrimSpace(b.String()))}
+}
+
+// each visits err and what it wraps, not below what visit has taken.
+func each(err error, visit func(error) bool) {
+	if err == nil || visit(err) {
+		return
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			each(one, visit)
+		}
+	case interface{ Unwrap() error }:
+		each(e.Unwrap(), visit)
+	}
 }
 
 // Reload reads the files again. The error is what was wrong with them.
@@ -205,9 +234,17 @@ func greet(w io.Writer, p *pipeline.Pipeline, cfg *config.Config) {
 			fmt.Fprintf(w, "  %-28s %s%s\n", r.Ref, p.Addr(l), tlsNote(l, r.TLS != nil))
 		}
 	}
+	bound := map[string][]string{}
+	for _, i := range p.Host().List() {
+		bound[i.Instance] = i.Listeners
+	}
 	for _, i := range cfg.ByKind(v1.Kind_KIND_ACCESS) {
-		for _, l := range i.Listen {
-			fmt.Fprintf(w, "  %-28s %s%s\n", i.Ref, l.Address, tlsNote(l, i.TLS != nil))
+		for n, l := range i.Listen {
+			address := l.Address
+			if at := bound[i.Ref]; n < len(at) {
+				address = at[n]
+			}
+			fmt.Fprintf(w, "  %-28s %s%s\n", i.Ref, address, tlsNote(l, i.TLS != nil))
 		}
 	}
 	if m := cfg.Metrics.Listen; m != nil {
@@ -255,11 +292,14 @@ func (a *App) reload() *cobra.Command {
 // client connects to the server of a configuration. The configuration is only
 // asked for the socket: it may be wrong in all else.
 func (a *App) client(cmd *cobra.Command, src source) (*admin.Client, error) {
-	if src.dataDir != "" {
-		return admin.NewClient(src.dataDir + "/run/admin.sock"), nil
+	if len(src.paths) == 0 && src.dataDir != "" {
+		return admin.NewClient(filepath.Join(src.dataDir, "run", "admin.sock")), nil
 	}
-	cfg, diags := a.parse(cmd.Context(), src)
-	if cfg == nil || cfg.Admin.Socket == "" {
+	// Without schemas: no plugin is started to find a socket.
+	o := a.options(src)
+	o.Schemas, o.Bundled = nil, nil
+	cfg, diags := config.Load(cmd.Context(), src.where(), o)
+	if cfg.Admin.Socket == "" {
 		_ = diags.WriteText(cmd.ErrOrStderr(), terminal(cmd.ErrOrStderr()))
 		return nil, &exit{ExitConfig, errPrinted}
 	}

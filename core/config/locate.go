@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -29,6 +30,27 @@ func (c *Config) Locate(instance string, d *v1.Diagnostic) Diagnostics {
 		}
 	}
 	l.add(severity, r, fmt.Sprintf("%s: %s", instance, d.GetSummary()), d.GetDetail())
+	return l.sorted()
+}
+
+// LocateStart is Locate for an instance that did not come up: at the attribute
+// whose value the complaint names, a file that is not there, or at the block.
+func (c *Config) LocateStart(instance, complaint string) Diagnostics {
+	d := &v1.Diagnostic{Summary: complaint}
+	if i := c.Instance(instance); i != nil && i.Config.Type().IsObjectType() && !i.Config.IsNull() {
+		for name, v := range i.Config.AsValueMap() {
+			if v.Type() == cty.String && !v.IsNull() && len(v.AsString()) > 3 && strings.Contains(complaint, v.AsString()) {
+				d.Path = []*v1.PathStep{{Step: &v1.PathStep_Name{Name: name}}}
+			}
+		}
+	}
+	return c.Locate(instance, d)
+}
+
+// Diagnose is one error at a place of the files, for what only shows at the start.
+func (c *Config) Diagnose(r hcl.Range, text, remedy string) Diagnostics {
+	l := &complaints{src: c.sources}
+	l.err(r, text, remedy)
 	return l.sorted()
 }
 

@@ -17,10 +17,21 @@ import (
 // Format lays src out in the one canonical form (stagecoach fmt). It changes
 // blanks only; what is no HCL comes back as it was.
 func Format(src []byte) []byte {
-	if _, diags := hclsyntax.ParseConfig(src, "", hcl.InitialPos); diags.HasErrors() {
+	if Syntax("-", src).HasErrors() {
 		return src
 	}
-	return hclwrite.Format(src)
+	out := hclwrite.Format(src)
+	if len(out) > 0 && out[len(out)-1] != '\n' {
+		out = append(out, '\n')
+	}
+	return out
+}
+
+// Syntax is what is wrong with a file before anything is asked of its meaning.
+func Syntax(name string, src []byte) Diagnostics {
+	l := &loader{complaints: complaints{src: sources{name: src}, stumbled: map[string]int{}}}
+	l.parse(name, src)
+	return l.sorted()
 }
 
 // parse reads one file's syntax. What could be parsed comes back even when

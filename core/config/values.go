@@ -22,6 +22,15 @@ var durationUnits = map[string]time.Duration{
 
 const durationRemedy = `Write a number and a unit: "30s", "15m", "3h", "5d", "2w", or "1h30m".`
 
+// ParseDuration reads a duration as the files have it: "90s", "1h30m", "5d".
+func ParseDuration(s string) (time.Duration, error) {
+	d, err := parseDuration(s)
+	if err != nil {
+		return 0, fmt.Errorf("%q %w; write a number and a unit, such as 30m, 3h or 5d", s, err)
+	}
+	return d, nil
+}
+
 // parseDuration reads "90s", "1h30m", "5d". No sign: none of ours may be negative.
 func parseDuration(s string) (time.Duration, error) {
 	rest, total := strings.TrimSpace(s), time.Duration(0)

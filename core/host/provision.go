@@ -31,6 +31,15 @@ func (e *ConfigError) Error() string {
 	return e.Instance + ": " + strings.Join(texts, "; ")
 }
 
+// StartError is an instance that did not come up.
+type StartError struct {
+	Instance string
+	Err      error
+}
+
+func (e *StartError) Error() string { return "plugin " + e.Instance + ": " + e.Err.Error() }
+func (e *StartError) Unwrap() error { return e.Err }
+
 // ConfigErrors finds all of them in an error of Provision.
 func ConfigErrors(err error) []*ConfigError {
 	if e, ok := err.(*ConfigError); ok {
@@ -250,7 +259,7 @@ func (c *Change) start(ctx context.Context) error {
 			if err := c.startOne(ctx, g); err != nil {
 				var config *ConfigError
 				if !errors.As(err, &config) {
-					err = fmt.Errorf("plugin %s: %w", g.spec.Instance, err)
+					err = &StartError{g.spec.Instance, err}
 				}
 				mu.Lock()
 				errs = append(errs, err)

@@ -3,11 +3,14 @@ package pipeline
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"reflect"
+	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/stagecoach-mta/stagecoach/core/config"
 	"github.com/stagecoach-mta/stagecoach/core/receive"
@@ -21,6 +24,45 @@ type sockets struct {
 	mu    sync.Mutex
 	bound map[string]net.Listener
 }
+
+// ListenError is an address that cannot be had.
+type ListenError struct {
+	Listen config.Listen
+	Err    error
+}
+
+func (e *ListenError) Error() string {
+	return fmt.Sprintf("cannot listen on %s: %s", e.Listen.Address, e.reason())
+}
+
+func (e *ListenError) Unwrap() error { return e.Err }
+
+// reason is the system's word alone: the rest names the address again.
+func (e *ListenError) reason() string {
+	var number syscall.Errno
+	if errors.As(e.Err, &number) {
+		return number.Error()
+	}
+	return e.Err.Error()
+}
+
+// Diagnostic says it at the address in the configuration.
+func (e *ListenError) Diagnostic(cfg *config.Config) config.Diagnostics {
+	remedy := ""
+	switch {
+	case errors.Is(e.Err, syscall.EADDRINUSE), errors.Is(e.Err, errServed):
+		remedy = "Stop what listens there (`ss -ltnp` shows it), or write another address."
+	case errors.Is(e.Err, syscall.EACCES):
+		remedy = "Ports below 1024 want root or the capability CAP_NET_BIND_SERVICE; a socket file wants a folder that the server may write to."
+	case errors.Is(e.Err, syscall.EADDRNOTAVAIL):
+		remedy = "Write an address of this machine (`ip address` shows them), or the port alone for all of them."
+	}
+	return cfg.Diagnose(e.Listen.Range, capital(e.Error()), remedy)
+}
+
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+var errServed = errors.New("another process serves this socket")
 
 func key(l config.Listen) string { return l.Network + " " + l.Address }
 
@@ -36,13 +78,13 @@ func (s *sockets) bind(l config.Listen) (fresh bool, err error) {
 		// bind below would be somebody else's address.
 		if c, err := net.Dial("unix", l.Address); err == nil {
 			c.Close()
-			return false, fmt.Errorf("listen on %s: another process serves this socket", l.Address)
+			return false, &ListenError{l, errServed}
 		}
 		_ = os.Remove(l.Address)
 	}
 	ln, err := net.Listen(l.Network, l.Address)
 	if err != nil {
-		return false, fmt.Errorf("listen on %s: %w", l.Address, err)
+		return false, &ListenError{l, err}
 	}
 	if s.bound == nil {
 		s.bound = make(map[string]net.Listener)
