@@ -771,17 +771,26 @@ func (x *DescribeResponse) GetNeeds() *Needs {
 	return nil
 }
 
-// Needs is the least that a plugin can live with.
+// Needs is the least that a plugin can live with. To a bundled plugin all of it
+// is granted, and nothing else; to another one what the operator's sandbox block
+// grants. Nothing of this names what every instance has: its program, the
+// messages' files, its data directory, the sockets of its grants, listeners that
+// the core bound, and a path in an attribute of semantic "path", for reading.
 type Needs struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Network bool                   `protobuf:"varint,1,opt,name=network,proto3" json:"network,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// network: it talks to others by itself (DNS included).
+	Network bool `protobuf:"varint,1,opt,name=network,proto3" json:"network,omitempty"`
 	// data_dir: the instance wants a directory of its own, named in Configure.
-	DataDir    bool     `protobuf:"varint,2,opt,name=data_dir,json=dataDir,proto3" json:"data_dir,omitempty"`
+	DataDir bool `protobuf:"varint,2,opt,name=data_dir,json=dataDir,proto3" json:"data_dir,omitempty"`
+	// read_paths and write_paths, with all below them: absolute, or "{name}" for the
+	// path in the instance's own attribute of that name. What is written may be read.
 	ReadPaths  []string `protobuf:"bytes,3,rep,name=read_paths,json=readPaths,proto3" json:"read_paths,omitempty"`
 	WritePaths []string `protobuf:"bytes,4,rep,name=write_paths,json=writePaths,proto3" json:"write_paths,omitempty"`
 	// exclusive: only one process may hold the data directory. On a reload the
 	// core calls Ready of the new process after the old one has ended.
-	Exclusive     bool `protobuf:"varint,5,opt,name=exclusive,proto3" json:"exclusive,omitempty"`
+	Exclusive bool `protobuf:"varint,5,opt,name=exclusive,proto3" json:"exclusive,omitempty"`
+	// programs: it runs the system's programs.
+	Programs      bool `protobuf:"varint,6,opt,name=programs,proto3" json:"programs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -847,6 +856,13 @@ func (x *Needs) GetWritePaths() []string {
 func (x *Needs) GetExclusive() bool {
 	if x != nil {
 		return x.Exclusive
+	}
+	return false
+}
+
+func (x *Needs) GetPrograms() bool {
+	if x != nil {
+		return x.Programs
 	}
 	return false
 }
@@ -2234,7 +2250,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\x06schema\x18\x06 \x01(\v2\x1c.stagecoach.plugin.v1.SchemaR\x06schema\x12%\n" +
 	"\x0emax_concurrent\x18\a \x01(\x05R\rmaxConcurrent\x12<\n" +
 	"\x06filter\x18\b \x01(\v2$.stagecoach.plugin.v1.FilterInterestR\x06filter\x121\n" +
-	"\x05needs\x18\t \x01(\v2\x1b.stagecoach.plugin.v1.NeedsR\x05needs\"\x9a\x01\n" +
+	"\x05needs\x18\t \x01(\v2\x1b.stagecoach.plugin.v1.NeedsR\x05needs\"\xb6\x01\n" +
 	"\x05Needs\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\bR\anetwork\x12\x19\n" +
 	"\bdata_dir\x18\x02 \x01(\bR\adataDir\x12\x1d\n" +
@@ -2242,7 +2258,8 @@ const file_plugin_proto_rawDesc = "" +
 	"read_paths\x18\x03 \x03(\tR\treadPaths\x12\x1f\n" +
 	"\vwrite_paths\x18\x04 \x03(\tR\n" +
 	"writePaths\x12\x1c\n" +
-	"\texclusive\x18\x05 \x01(\bR\texclusive\"\x95\x05\n" +
+	"\texclusive\x18\x05 \x01(\bR\texclusive\x12\x1a\n" +
+	"\bprograms\x18\x06 \x01(\bR\bprograms\"\x95\x05\n" +
 	"\x06Schema\x128\n" +
 	"\x05block\x18\x01 \x01(\v2\".stagecoach.plugin.v1.Schema.BlockR\x05block\x1a\xa3\x01\n" +
 	"\x05Block\x12F\n" +
