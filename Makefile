@@ -50,6 +50,7 @@ generate: ## Regenerate sdk/proto/v1 from its .proto files
 	PATH="$(abspath bin):$$PATH" protoc -I sdk/proto/v1 \
 		--go_out=. --go_opt=module=github.com/stagecoach-mta/stagecoach \
 		--go-grpc_out=. --go-grpc_opt=module=github.com/stagecoach-mta/stagecoach sdk/proto/v1/*.proto
+	$(GO) test ./sdk/proto/v1 -run TestContractHolds -update # refuses what would break v1
 	$(GO) test . -run TestReadmeSyntax -update # the READMEs' Syntax sections
 
 clean: ## Remove what was built
