@@ -230,6 +230,7 @@ func (l *loader) binary(b *Binary, r *reader) {
 	}
 	b.Args = r.strings("args")
 	b.Env = r.stringMap("env")
+	b.sandbox = l.sandboxBlock(r)
 }
 
 // pinned complains about a program that is not the one that was meant; it is

@@ -25,6 +25,7 @@ func (l *loader) check() {
 	l.checkRedirects()
 	l.checkCycles()
 	l.checkUnused()
+	l.checkSandboxUsers()
 }
 
 func (l *loader) checkTop() {

@@ -88,7 +88,8 @@ type Binary struct {
 	Env        map[string]string
 	Range      hcl.Range
 	// unfit: a complaint was made of it; it is not started.
-	unfit bool
+	unfit   bool
+	sandbox *sandboxBlock
 }
 
 // Instance is one plugin instance: a directory, storage, filter or access
@@ -114,6 +115,8 @@ type Instance struct {
 
 	// OnFailure of a filter: "defer" (default), "accept" or "hold".
 	OnFailure string
+	// Sandbox that the process runs in; nil: none.
+	Sandbox *Sandbox
 	// Timeout of one call; 0: the core's default. MaxConcurrent calls at once;
 	// 0: what Describe says. For filters and delivers.
 	Timeout       time.Duration

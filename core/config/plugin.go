@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -33,6 +34,7 @@ func (l *loader) instance(i *Instance, r *reader) {
 		l.access(i, r)
 	}
 	i.Binary = l.binaryFor(i.Plugin)
+	box := l.sandboxBlock(r)
 	d := l.describe(i)
 	if d == nil {
 		r.lacking()
@@ -59,6 +61,7 @@ func (l *loader) instance(i *Instance, r *reader) {
 	if err != nil {
 		l.err(i.Range, fmt.Sprintf("The configuration of %s cannot be handed to its plugin: %s", i.Ref, err), "")
 	}
+	i.Sandbox = l.sandbox(i, box)
 }
 
 func (l *loader) access(i *Instance, r *reader) {
@@ -115,7 +118,7 @@ func (l *loader) describe(i *Instance) *v1.DescribeResponse {
 		l.err(l.symbols[i.Ref].block.TypeRange, fmt.Sprintf("The plugin %s is %s, not %s", i.Plugin, article(other), article(word)),
 			fmt.Sprintf("Write: %s %q %q { … }", other, i.Plugin, i.Name))
 	default:
-		if bad := schemaMistake(d.GetSchema().GetBlock()); bad != "" {
+		if bad := cmp.Or(schemaMistake(d.GetSchema().GetBlock()), noSandboxOfItsOwn(d)); bad != "" {
 			l.err(at, fmt.Sprintf("The plugin %s describes itself wrongly: %s", i.Plugin, bad), "Ask the plugin's author.")
 			return nil
 		}
