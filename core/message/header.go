@@ -147,6 +147,9 @@ func isName(name []byte) bool {
 // Len is the number of fields.
 func (h *Header) Len() int { return len(h.fields) }
 
+// Separated tells whether an empty line ends the header (RFC 5322 section 2.1).
+func (h *Header) Separated() bool { return h.separated }
+
 // Size is the header with its empty line, in octets.
 func (h *Header) Size() int { return h.body }
 

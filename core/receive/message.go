@@ -53,8 +53,13 @@ func (s *Session) Done(ctx context.Context) []server.Reply {
 		return one(server.OK("Accepted"))
 	}
 	refused := s.perRecipient(replies)
-	if refused != nil && (len(refused) == len(s.env.GetRecipients()) || s.deferSome(refused)) {
+	if s.lmtp() && refused != nil && s.noneLeft(refused) {
 		return replies
+	}
+	if !s.lmtp() {
+		if r, all := s.refusal(refused, replies); all {
+			return one(r)
+		}
 	}
 	id, err := s.enqueue(ctx, body, summary, refused)
 	if err != nil {
@@ -87,18 +92,34 @@ func (s *Session) perRecipient(replies []server.Reply) map[int32]error {
 	return refused
 }
 
-// deferSome: SMTP has one reply for all recipients, so a deferral of one defers
-// them all (nothing is queued, nobody gets it twice). LMTP has one for each.
-func (s *Session) deferSome(refused map[int32]error) bool {
-	if s.lmtp() {
-		return false
-	}
-	for _, err := range refused {
-		if r := server.ReplyOf(err); r.Code < 500 {
-			return true
+// refusal is the one reply that SMTP has for all recipients, if the message is
+// not taken for any: a deferral of one defers them all (nothing is queued, nobody
+// gets it twice). Otherwise those refused get a DSN, see enqueue.
+func (s *Session) refusal(refused map[int32]error, replies []server.Reply) (server.Reply, bool) {
+	for _, r := range replies {
+		if r.Code/100 == 4 {
+			return r, true
 		}
 	}
-	return false
+	if refused == nil || !s.noneLeft(refused) {
+		return server.Reply{}, false
+	}
+	for _, r := range replies {
+		if r.Code != 0 {
+			return r, true
+		}
+	}
+	return server.Reply{}, false
+}
+
+// noneLeft tells whether every recipient was refused.
+func (s *Session) noneLeft(refused map[int32]error) bool {
+	for _, r := range s.env.GetRecipients() {
+		if refused[r.GetIndex()] == nil {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *Session) lmtp() bool { return s.conn.Hello().Verb == "LHLO" }
@@ -118,24 +139,14 @@ func (s *Session) inspect(body *spool.Body) (summary, error) {
 		return summary{}, refuse(554, "5.4.6", fmt.Sprintf("Mail loop: more than %d Received fields", s.MaxHops))
 	}
 	sum := summary{messageID: h.Get("Message-Id"), from: h.Get("From"), subject: h.Get("Subject")}
-	if s.conn.AuthUser() == "" {
-		return sum, nil
-	}
 	var edits []*v1.Edit
-	add := func(name, value string) {
-		if h.Has(name) {
-			return
-		}
-		edits = append(edits, &v1.Edit{Edit: &v1.Edit_InsertHeader_{InsertHeader: &v1.Edit_InsertHeader{
-			Position: 1, Field: &v1.HeaderField{Name: name, Value: []byte(" " + value)},
-		}}})
+	// A message without a header: an empty line keeps its text from being taken for
+	// one that begins with our field.
+	bare := h.Len() == 1 && !h.Separated() && int64(h.Size()) < (*body).Size()
+	if s.conn.AuthUser() != "" {
+		edits = s.missing(h, &sum)
 	}
-	if sum.messageID == "" {
-		sum.messageID = message.NewMessageID(s.Hostname)
-	}
-	add("Message-ID", sum.messageID)
-	add("Date", message.FormatDate(s.backend.Clock()))
-	if edits == nil {
+	if edits == nil && !bare {
 		return sum, nil
 	}
 	edited, err := s.Editing.Apply(*body, edits)
@@ -145,6 +156,23 @@ func (s *Session) inspect(body *spool.Body) (summary, error) {
 	(*body).Discard()
 	*body = edited
 	return sum, nil
+}
+
+// missing adds the fields that a submitted message must have.
+func (s *Session) missing(h *message.Header, sum *summary) (edits []*v1.Edit) {
+	add := func(name, value string) {
+		edits = append(edits, &v1.Edit{Edit: &v1.Edit_InsertHeader_{InsertHeader: &v1.Edit_InsertHeader{
+			Position: 1, Field: &v1.HeaderField{Name: name, Value: []byte(" " + value)},
+		}}})
+	}
+	if !h.Has("Message-ID") {
+		sum.messageID = message.NewMessageID(s.Hostname)
+		add("Message-ID", sum.messageID)
+	}
+	if !h.Has("Date") {
+		add("Date", message.FormatDate(s.backend.Clock()))
+	}
+	return edits
 }
 
 // received is our trace field (RFC 5321 section 4.4).

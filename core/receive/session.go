@@ -40,6 +40,7 @@ type Session struct {
 	next     int32   // index of the next recipient
 	said     said
 	writer   *spool.Writer
+	begun    bool // the message's first octets were seen
 }
 
 var (
@@ -114,7 +115,8 @@ func parameters(o *smtp.MailOptions) *v1.MailParameters {
 // Rcpt checks one recipient: it exists, or the client may send anywhere.
 func (s *Session) Rcpt(ctx context.Context, to server.Path, opts *smtp.RcptOptions) error {
 	addr, domain := to.String(), to.Domain
-	if domain == "" { // <postmaster> (RFC 5321 section 4.5.1)
+	if strings.EqualFold(to.Local, "postmaster") && (domain == "" || strings.EqualFold(domain, s.Hostname)) {
+		// RFC 5321 section 4.5.1
 		domain = s.Hostname
 		addr = to.Local + "@" + domain
 		if mine, err := s.postmaster(ctx); err == nil && mine != "" {
@@ -139,6 +141,10 @@ func (s *Session) Rcpt(ctx context.Context, to server.Path, opts *smtp.RcptOptio
 		s.rejected(ctx, r, err)
 		return err
 	}
+	if twin, ok := s.twin(r); ok {
+		s.accepted = append(s.accepted, twin)
+		return nil
+	}
 	s.env.Recipients = append(s.env.Recipients, r)
 	if err := s.early(ctx, v1.FilterEvent_RCPT, r.Index); err != nil {
 		s.env.Recipients = slices.DeleteFunc(s.env.Recipients, func(have *v1.Recipient) bool { return have.GetIndex() == r.GetIndex() })
@@ -147,6 +153,20 @@ func (s *Session) Rcpt(ctx context.Context, to server.Path, opts *smtp.RcptOptio
 	s.next++
 	s.accepted = append(s.accepted, r.Index)
 	return nil
+}
+
+// twin finds a recipient that r says again: the mail goes there once, or one
+// message would fill a mailbox with as many copies as a client cares to ask for.
+func (s *Session) twin(r *v1.Recipient) (int32, bool) {
+	for _, o := range s.env.GetRecipients() {
+		// Who owns a mailbox folds the case of its name; of others it is not ours to say.
+		same := o.GetAddress() == r.GetAddress() ||
+			r.GetAccount() != "" && o.GetAccount() == r.GetAccount() && strings.EqualFold(o.GetAddress(), r.GetAddress())
+		if same && slices.Equal(o.GetNotify(), r.GetNotify()) && o.GetOriginalRecipient() == r.GetOriginalRecipient() {
+			return o.GetIndex(), true
+		}
+	}
+	return 0, false
 }
 
 // postmaster finds a domain whose postmaster takes <postmaster>'s mail: the
@@ -171,16 +191,27 @@ func (s *Session) Body(ctx context.Context) (io.Writer, error) {
 	if err := s.writer.Prefix(s.received()); err != nil {
 		return nil, s.broken(err)
 	}
-	return spoolWriter{s}, nil
+	s.begun = false
+	return (*spoolWriter)(s), nil
 }
 
 // spoolWriter answers a full disk in SMTP's words.
-type spoolWriter struct{ s *Session }
+type spoolWriter Session
 
-func (w spoolWriter) Write(p []byte) (int, error) {
-	n, err := w.s.writer.Write(p)
+func (w *spoolWriter) Write(p []byte) (int, error) {
+	s := (*Session)(w)
+	if !s.begun && len(p) > 0 {
+		s.begun = true
+		if p[0] == ' ' || p[0] == '\t' {
+			// The first line would continue our Received field: it is text, no header.
+			if _, err := s.writer.Write([]byte("\r\n")); err != nil {
+				return 0, s.broken(err)
+			}
+		}
+	}
+	n, err := s.writer.Write(p)
 	if err != nil {
-		err = w.s.broken(err)
+		err = s.broken(err)
 	}
 	return n, err
 }
