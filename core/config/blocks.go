@@ -26,7 +26,7 @@ var deliverTypes = []string{"smtp", "lmtp", "storage"}
 func (l *loader) decode() {
 	l.topLevel()
 	for _, pass := range [][]string{{"log", "dns", "admin", "metrics", "tls", "plugin"}, {"directory", "storage", "filter", "access", "deliver"},
-		{"queue", "receive", "route", "test"}} {
+		{"queue", "receive", "route", "observe", "test"}} {
 		for _, s := range l.order {
 			for _, kind := range pass {
 				if s.kind == kind {
@@ -70,6 +70,8 @@ func (l *loader) decodeBlock(s *symbol) {
 		l.receive(s.receive, r)
 	case "route":
 		l.route(s.route, r)
+	case "observe":
+		l.cfg.Observe = l.observe(r)
 	case "test":
 		l.test(s.test, r)
 	}

@@ -41,6 +41,7 @@ type Config struct {
 	Queue     Queue
 	Routes    []*Route
 	Delivers  []*Deliver
+	Observe   Observe
 	Tests     []*Test
 
 	// Files that were read, sorted: to watch, or to name in a log.

@@ -30,7 +30,7 @@ type symbol struct {
 
 // blockLabels names the labels of every block type.
 var blockLabels = map[string][]string{
-	"log": {}, "dns": {}, "admin": {}, "metrics": {}, "queue": {},
+	"log": {}, "dns": {}, "admin": {}, "metrics": {}, "observe": {}, "queue": {},
 	"tls": {"NAME"}, "plugin": {"NAME"}, "route": {"NAME"}, "test": {"TEXT"},
 	"directory": {"PLUGIN", "NAME"}, "storage": {"PLUGIN", "NAME"}, "filter": {"PLUGIN", "NAME"},
 	"access": {"PLUGIN", "NAME"}, "receive": {"PROTOCOL", "NAME"}, "deliver": {"TYPE", "NAME"},

@@ -69,6 +69,7 @@ func (p *Pipeline) apply(ctx context.Context, cfg *config.Config) error {
 	// Jobs under way keep the plan they began with; the connections of a next
 	// hop that is no longer in it end by themselves when they are idle.
 	p.plan.Store(p.newPlan(cfg, ways))
+	p.observe(cfg)
 	certs = p.adopt(certs)
 	fronts := make(map[string]*front, len(cfg.Receives))
 	var drain []*served
@@ -140,18 +141,18 @@ func (p *Pipeline) backend(ref string) *receive.Backend {
 	if f := p.fronts[ref]; f != nil {
 		return f.backend
 	}
-	return &receive.Backend{Spool: p.spool, Queue: p.meters.Queue(p.queue), Clock: time.Now}
+	return &receive.Backend{Spool: p.spool, Queue: p.meters.Queue(p.queue), Clock: time.Now, Feed: p.queue}
 }
 
 // specs is what the host is to run.
 func (p *Pipeline) specs(cfg *config.Config, certs map[string]*certificate) ([]host.Spec, error) {
-	spoolDirs := []string{filepath.Join(cfg.DataDir, "spool"), filepath.Join(cfg.DataDir, "queue")}
+	spoolDirs := []string{filepath.Join(cfg.DataDir, "spool"), filepath.Join(cfg.DataDir, "queue", "body")}
 	var specs []host.Spec
 	for _, in := range cfg.Instances {
 		s := Spec(in)
 		s.SpoolDirs = spoolDirs
 		if in.Describe.GetNeeds().GetDataDir() {
-			s.DataDir = filepath.Join(cfg.DataDir, "plugins", in.Ref)
+			s.DataDir = p.instanceDir(in.Ref)
 		}
 		if in.Storage != nil {
 			upload := filepath.Join(cfg.DataDir, "upload", in.Storage.Ref)
@@ -212,8 +213,7 @@ func (p *Pipeline) set(ins []*config.Instance) *directory.Set {
 func (p *Pipeline) chain(ins []*config.Instance) filter.Chain {
 	var c filter.Chain
 	for _, in := range ins {
-		i := p.host.Instance(in.Ref)
-		c = append(c, filter.Member{Name: in.Ref, Caller: p.meters.Filter(in.Ref, i), Interest: i.Interest, OnFailure: in.OnFailure, Timeout: in.Timeout})
+		c = append(c, p.member(in))
 	}
 	return c
 }

@@ -49,6 +49,7 @@ func (d *Dry) open(ctx context.Context) (err error) {
 	if d.dir, err = os.MkdirTemp("", "stagecoach-dry-"); err != nil {
 		return err
 	}
+	d.p.dataDir = d.dir
 	if d.p.host, err = host.New(host.Options{
 		RunDir: filepath.Join(d.dir, "run"), Executable: o.Executable, Hostname: cfg.Hostname, Log: o.Log, CoreVersion: o.Version,
 	}); err != nil {

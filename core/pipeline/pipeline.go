@@ -21,6 +21,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/core/dispatch"
 	"github.com/stagecoach-mta/stagecoach/core/host"
 	"github.com/stagecoach-mta/stagecoach/core/metrics"
+	"github.com/stagecoach-mta/stagecoach/core/observe"
 	"github.com/stagecoach-mta/stagecoach/core/queue"
 	"github.com/stagecoach-mta/stagecoach/core/spool"
 )
@@ -47,9 +48,11 @@ type Pipeline struct {
 	spool      *spool.Dir
 	queue      *queue.Engine
 	dispatcher *dispatch.Dispatcher
+	observers  *observe.Pump
 	plan       atomic.Pointer[dispatch.Plan]
 	sockets    sockets
 	lock       *os.File
+	dataDir    string
 	running    sync.WaitGroup
 	stop       context.CancelFunc
 	failed     chan error
@@ -106,6 +109,7 @@ func (p *Pipeline) open(cfg *config.Config) (err error) {
 	if p.lock, err = lockDir(cfg.DataDir); err != nil {
 		return err
 	}
+	p.dataDir = cfg.DataDir
 	if p.host, err = host.New(host.Options{
 		RunDir: filepath.Join(cfg.DataDir, "run"), Executable: p.Executable,
 		Hostname: cfg.Hostname, Log: p.Log, CoreVersion: p.Version,
@@ -115,6 +119,7 @@ func (p *Pipeline) open(cfg *config.Config) (err error) {
 	if p.queue, err = queue.Open(queue.Options{Dir: filepath.Join(cfg.DataDir, "queue"), FS: vfs.Default, Log: p.Log}); err != nil {
 		return fmt.Errorf("open the queue: %w", err)
 	}
+	p.observers = observe.New(observe.Options{Feed: p.queue, Clock: time.Now, Log: p.Log})
 	if p.spool, err = spool.OpenDir(vfs.Default, filepath.Join(cfg.DataDir, "spool")); err != nil {
 		return fmt.Errorf("open the spool: %w", err)
 	}
@@ -146,6 +151,9 @@ func (p *Pipeline) abandon() {
 	}
 	if p.host != nil {
 		_ = p.host.Close(ctx)
+	}
+	if p.observers != nil {
+		p.observers.Close()
 	}
 	if p.queue != nil {
 		_ = p.queue.Close()
@@ -245,6 +253,7 @@ func (p *Pipeline) Stop(ctx context.Context) error {
 	for _, t := range p.plan.Load().Transports {
 		_ = t.Close()
 	}
+	p.observers.Close()
 	err := p.host.Close(ctx)
 	if qerr := p.queue.Close(); err == nil {
 		err = qerr

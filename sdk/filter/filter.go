@@ -33,6 +33,9 @@ type Event struct {
 	Results []*v1.RecipientResult
 	// Authenticated, for AUTH.
 	Authenticated bool
+	// Observations for OBSERVE, in the order of their sequence; Envelope is then
+	// empty. An error has them told again.
+	Observations []*v1.Observation
 	// IdempotencyKey is the same when the question is repeated after a crash.
 	IdempotencyKey string
 }

@@ -33,6 +33,7 @@ func NewEvent(req *v1.FilterCall) *Event {
 	ev := &Event{
 		Kind: req.GetEvent(), Envelope: req.GetEnvelope(), Header: req.GetHeader(), Results: req.GetResults(),
 		Authenticated: req.GetAuthenticated(), IdempotencyKey: req.GetIdempotencyKey(),
+		Observations: req.GetObservations(),
 	}
 	if ev.Envelope == nil {
 		ev.Envelope = &v1.Envelope{}

@@ -92,6 +92,13 @@ func (v *Verdict) For(recipient int32, other *Verdict) *Verdict {
 	return v
 }
 
+// Score adds to the mail's score, which routes read as tags.score; negative
+// speaks for the mail. The scores of all filters add up.
+func (v *Verdict) Score(points float64) *Verdict {
+	v.reply.Score += points
+	return v
+}
+
 // Note goes into the mail's trace.
 func (v *Verdict) Note(text string) *Verdict {
 	v.reply.Note = text

@@ -14,7 +14,7 @@ func TestVerdictSaysAllOfIt(t *testing.T) {
 		Tag("a", "x").TagNumber("b", 1.5).TagBool("c", true).TagList("d", "p", "q").
 		AddHeader("X-A", "one").InsertHeader(-1, "X-B", " two").ReplaceHeader("Subject", 1, "new").DeleteHeader("X-C", 0).
 		AddRecipient("meg@ryan.example").DeleteRecipient(2).SetSender("", nil).ReplaceBody([]byte("body\r\n")).
-		Hints(&v1.RouteHints{NextHop: "192.0.2.1:25"}).Note("seen").Reply()
+		Hints(&v1.RouteHints{NextHop: "192.0.2.1:25"}).Score(2).Score(-0.5).Note("seen").Reply()
 	v := r.GetVerdict()
 	if v.GetAction() != v1.Verdict_REJECT || v.GetReply().GetCode() != 550 || v.GetReason() != "list" || v.GetDelayMs() != 2000 || !v.GetSkipRest() {
 		t.Errorf("verdict %v", v)
@@ -32,6 +32,9 @@ func TestVerdictSaysAllOfIt(t *testing.T) {
 		e[4].GetAddRecipient().GetRecipient().GetAddress() != "meg@ryan.example" || e[5].GetDeleteRecipient().GetIndex() != 2 ||
 		e[6].GetSetSender() == nil || e[7].GetReplaceBody().GetBody().GetSize() != 6 {
 		t.Errorf("edits %v", e)
+	}
+	if r.GetScore() != 1.5 {
+		t.Errorf("score %v", r.GetScore())
 	}
 	if r.GetHints().GetNextHop() == "" || r.GetNote() != "seen" {
 		t.Errorf("hints %v, note %q", r.GetHints(), r.GetNote())
