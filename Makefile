@@ -44,12 +44,17 @@ bench: ## Benchmarks; print ratios against a yardstick measured in the same run
 fuzz: ## Fuzz every parser that meets the network, FUZZTIME each (default 30s)
 	bash .ci/fuzz
 
-generate: ## Regenerate sdk/proto/v1 from its .proto files
+generate: ## Regenerate the contract's code for Go, Python and Node from sdk/proto/v1/*.proto
 	GOBIN=$(abspath bin) $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go@$(PROTOC_GEN_GO_VERSION)
 	GOBIN=$(abspath bin) $(GO) install google.golang.org/grpc/cmd/protoc-gen-go-grpc@$(PROTOC_GEN_GO_GRPC_VERSION)
 	PATH="$(abspath bin):$$PATH" protoc -I sdk/proto/v1 \
 		--go_out=. --go_opt=module=github.com/stagecoach-mta/stagecoach \
 		--go-grpc_out=. --go-grpc_opt=module=github.com/stagecoach-mta/stagecoach sdk/proto/v1/*.proto
+	# Python imports what it generates by the files' place in its own package.
+	rm -rf bin/proto && mkdir -p bin/proto/stagecoach/v1 sdk/node/proto
+	for f in sdk/proto/v1/*.proto; do sed 's#^import "#&stagecoach/v1/#' $$f > bin/proto/stagecoach/v1/$$(basename $$f); done
+	protoc -I bin/proto --python_out=sdk/python --pyi_out=sdk/python bin/proto/stagecoach/v1/*.proto
+	cp sdk/proto/v1/*.proto sdk/node/proto/
 	$(GO) test ./sdk/proto/v1 -run TestContractHolds -update # refuses what would break v1
 	$(GO) test . -run TestReadmeSyntax -update # the READMEs' Syntax sections
 

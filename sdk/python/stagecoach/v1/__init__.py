@@ -1,0 +1,1 @@
+"""The contract's generated code; make generate writes it from sdk/proto/v1."""
