@@ -22,6 +22,9 @@ from stagecoach.v1 import plugin_pb2 as v1
 
 TOKEN_KEY = "stagecoach-token"
 SERVICE = "stagecoach.plugin.v1.Peer"
+# Users, beside root and its own, whose processes may call: the core gave some
+# plugins a user of their own.
+CALLERS_ENV = "STAGECOACH_CALLERS"
 # gRPC's own limit of 4 MiB is too small for a large mailbox's columns.
 OPTIONS = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_message_length", 64 << 20)]
 # How long a draining end waits for calls that were written before the other side
@@ -58,7 +61,8 @@ class PeerServer:
         self._tokens, self._max, self._handler = tokens, max_concurrent, handler
         self._pool, self._deadlines = pool, deadlines
         self._lock, self._sessions, self._draining = threading.Lock(), set(), False
-        self._path = os.path.join(directory, "peer-%s.sock" % secrets.token_hex(4))
+        self._callers = {0, os.getuid(), *map(int, os.environ.get(CALLERS_ENV, "").split())}
+        self._path = os.path.join(directory, "peer-" + secrets.token_hex(4))
         self._listener = socket.socket(fileno=fd)
         os.set_inheritable(fd, False)
         self._listener.settimeout(0.2)
@@ -81,7 +85,7 @@ class PeerServer:
                     log.exception("the data socket stopped")
                 return
             uid = struct.unpack("3i", conn.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
-            if uid not in (0, os.getuid()):
+            if uid not in self._callers:
                 log.warning("a process of user %d was refused on the data socket", uid)
                 conn.close()
                 continue

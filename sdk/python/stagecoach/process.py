@@ -34,8 +34,9 @@ def serve(plugin: type[Plugin]) -> None:
     log.to(sys.stderr)
     try:
         service = Service(plugin, os.environ.get("PLUGIN_UNIX_SOCKET_DIR"))
-        # In a process namespace of its own every process has the same number.
-        path = os.path.join(service._directory, "plugin-%s.sock" % secrets.token_hex(4))
+        # Not the process's number: in a namespace of its own it is always the same.
+        # Not longer either: the core left room for so much of a socket's 107 octets.
+        path = os.path.join(service._directory, "plugin-" + secrets.token_hex(4))
         line = listen(service, path)
     except Exception as e:
         print("stagecoach plugin: %s" % e, file=sys.stderr, flush=True)
