@@ -25,9 +25,44 @@ func foreign(s *Spec) bool {
 	return s.Sandbox != nil && s.Sandbox.UID != 0 && os.Geteuid() == 0
 }
 
+// makeDurable makes a directory that is there after a power cut, too: a plugin in
+// a sandbox cannot sync the directory above its own.
+func makeDurable(dir string) error {
+	above := filepath.Dir(dir)
+	if _, err := os.Stat(above); errors.Is(err, fs.ErrNotExist) && above != dir {
+		if err := makeDurable(above); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.Open(above)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
 // own makes the data directory the user's who works in it; also back to the
-// core's user, when a sandbox lost its user.
+// core's user, when a sandbox lost its user. Another directory to write to is
+// made if it is missing (a path that is not there cannot be granted).
 func own(s *Spec) error {
+	if s.Sandbox != nil {
+		for _, dir := range s.Sandbox.Write {
+			if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err := os.MkdirAll(dir, 0o700); err != nil {
+				return err
+			}
+			if foreign(s) {
+				if err := os.Chown(dir, s.Sandbox.UID, s.Sandbox.GID); err != nil {
+					return err
+				}
+			}
+		}
+	}
 	if os.Geteuid() != 0 || s.DataDir == "" {
 		return nil
 	}

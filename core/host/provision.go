@@ -145,12 +145,12 @@ func (c *Change) prepare(restart string) error {
 			continue
 		}
 		if s.DataDir != "" {
-			if err := os.MkdirAll(s.DataDir, 0o700); err != nil {
+			if err := makeDurable(s.DataDir); err != nil {
 				return fmt.Errorf("%s: data directory: %w", s.Instance, err)
 			}
-			if err := own(s); err != nil {
-				return fmt.Errorf("%s: data directory: %w", s.Instance, err)
-			}
+		}
+		if err := own(s); err != nil {
+			return fmt.Errorf("%s: its directories: %w", s.Instance, err)
 		}
 		if inst == nil {
 			p, err := newPlace(c.h.opts.RunDir, s)

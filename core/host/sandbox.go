@@ -272,8 +272,11 @@ func (h *Host) rules(s *Spec, cmd *exec.Cmd, dir string) []rule {
 		}
 	}
 	add(mayRun, libraryPaths...)
-	if box.Programs || len(s.Command) > 0 {
+	switch {
+	case box.Programs || script(cmd.Path):
 		add(mayRun, programPaths...)
+	case len(s.Command) > 0:
+		add(mayRead, "/usr")
 	}
 	add(mayRead, systemPaths...)
 	add(mayDevice, devicePaths...)

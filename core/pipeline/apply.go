@@ -183,7 +183,7 @@ func Spec(in *config.Instance) host.Spec {
 	s := host.Spec{
 		Instance: in.Ref, Kind: in.Kind, Plugin: in.Plugin,
 		ConfigMsgpack: in.ConfigMsgpack, ConfigJSON: in.ConfigJSON,
-		InsecureAuth: in.InsecureAuth, MaxConcurrent: in.MaxConcurrent,
+		InsecureAuth: in.InsecureAuth, MaxConcurrent: in.MaxConcurrent, Sandbox: Sandbox(in.Sandbox),
 	}
 	if b := in.Binary; b != nil {
 		s.Command = append([]string{b.Path}, b.Args...)

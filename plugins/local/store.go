@@ -108,10 +108,13 @@ func New(opts Options) (*Store, error) {
 			return nil, fmt.Errorf("storage local: %w", err)
 		}
 	}
-	for _, dir := range []string{s.opts.Dir, s.fs.PathDir(s.opts.Dir)} {
-		if err := s.syncDir(dir); err != nil {
-			return nil, fmt.Errorf("storage local: %w", err)
-		}
+	if err := s.syncDir(s.opts.Dir); err != nil {
+		return nil, fmt.Errorf("storage local: %w", err)
+	}
+	// In a sandbox the directory above is closed: then the core made this one, and
+	// its name durable.
+	if err := s.syncDir(s.fs.PathDir(s.opts.Dir)); err != nil && !errors.Is(err, os.ErrPermission) {
+		return nil, fmt.Errorf("storage local: %w", err)
 	}
 	cache := pebble.NewCache(s.opts.CacheBytes)
 	defer cache.Unref()

@@ -152,6 +152,8 @@ func Plugin() sdk.Plugin {
 	return sdk.Plugin{
 		Name: "pipe", Version: "1.0.0", Summary: "deliver into a program's standard input",
 		Config: Config{MaxTime: 5 * time.Minute, MaxSays: 512},
+		// What the programs do is theirs and the operator's to say.
+		Needs: &v1.Needs{Network: true, Programs: true, ReadPaths: []string{"/"}, WritePaths: []string{"/"}},
 		Deliver: func(_ context.Context, in *sdk.Instance) (deliver.Deliverer, error) {
 			return &Deliverer{Config: *in.Config.(*Config)}, nil
 		},
