@@ -61,8 +61,10 @@ func (e *Engine) Commit(ctx context.Context, c *Claim, changes []Change, keep bo
 	for n, p := range fresh {
 		envelopeOf(changes, n).ID = p.id.String()
 	}
-	if e.o.faults.lateEnqueue {
-		return e.enqueueLate(fresh)
+	if e.o.faults.lateEnqueue && len(fresh) > 0 {
+		if err := e.enqueueLate(fresh); err != nil {
+			return err
+		}
 	}
 	if keep {
 		e.mu.Lock()
