@@ -12,7 +12,7 @@ func (e *Engine) Commit(ctx context.Context, c *Claim, changes []Change, keep bo
 	if err := e.check(ctx); err != nil {
 		return err
 	}
-	feed, err := e.observeChanges(c.Envelope, changes)
+	feed, err := e.observeCommit(ctx, c, changes)
 	if err != nil {
 		return err
 	}
@@ -36,11 +36,12 @@ func (e *Engine) Commit(ctx context.Context, c *Claim, changes []Change, keep bo
 	// new recipients.
 	changes = slices.Clone(changes)
 	l.busy = true
+	told := feed.of(l.state)
 	if err = e.change(g, l, changes); err == nil && !e.o.faults.lateEnqueue {
 		err = e.addAll(g, fresh)
 	}
-	if err == nil {
-		err = e.feed(g, feed)
+	if err == nil && !e.o.faults.untold {
+		err = e.feed(g, told)
 	}
 	if err != nil {
 		e.mu.Unlock()
@@ -251,24 +252,32 @@ func (e *Engine) Operate(ctx context.Context, text string, op Operation) error {
 		return err
 	}
 	var changes []Change
-	var feed [][]byte
+	var feed toldChanges
+	late := false // the message has recipients that env does not know yet
 	if err == nil {
 		changes = op.changes(l.state, e.o.Clock())
+		late = env != nil && !env.has(changes)
 		feed, err = e.observeChanges(env, changes)
 	}
-	if err != nil || len(changes) == 0 {
+	if err != nil || len(changes) == 0 || late {
 		if own {
 			delete(e.leases, i)
 			e.again(l)
 			e.changed.Broadcast()
 		}
+		if err == nil && late {
+			e.mu.Unlock()
+			err = e.Operate(ctx, text, op)
+			e.mu.Lock()
+		}
 		return err
 	}
 	l.busy = true
+	told := feed.of(l.state)
 	if err := e.change(g, l, changes); err != nil {
 		return err
 	}
-	if err := e.feed(g, feed); err != nil {
+	if err := e.feed(g, told); err != nil {
 		return err
 	}
 	ends := own || !l.state.open()

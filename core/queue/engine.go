@@ -35,7 +35,7 @@ type Options struct {
 
 // faults are bugs that a test plants to see that its checker finds them.
 type faults struct {
-	noSync, noFileSync, noDirSync, earlyAck, lateEnqueue, noRetire bool
+	noSync, noFileSync, noDirSync, earlyAck, lateEnqueue, noRetire, untold bool
 }
 
 // Engine is the Queue in one directory of one machine.

@@ -115,12 +115,67 @@ func (e *Engine) observations(os []*v1.Observation) ([][]byte, error) {
 	return records, nil
 }
 
+// toldChange is a change as the feed tells it.
+type toldChange struct {
+	index     int32
+	delivered bool
+	record    []byte
+}
+
+type toldChanges []toldChange
+
+// of leaves out what does not come true of a message in state s: the result of a
+// recipient that an operator has ended meanwhile.
+func (ts toldChanges) of(s *state) (records [][]byte) {
+	for _, t := range ts {
+		r := s.find(t.index)
+		if r != nil && (r.state.Open() || t.delivered && r.state != Delivered) {
+			records = append(records, t.record)
+		}
+	}
+	return records
+}
+
 // observeChanges encodes what changes tell of env.
-func (e *Engine) observeChanges(env *Envelope, changes []Change) ([][]byte, error) {
+func (e *Engine) observeChanges(env *Envelope, changes []Change) (told toldChanges, err error) {
 	if env == nil || !e.feeding.Load() {
 		return nil, nil
 	}
-	return e.observations(changeObservations(env, changes))
+	os := changeObservations(env, changes)
+	records, err := e.observations(os)
+	if err != nil {
+		return nil, err
+	}
+	for n, rec := range records {
+		told = append(told, toldChange{os[n].Recipient, os[n].What == v1.Observation_DELIVERED, rec})
+	}
+	return told, nil
+}
+
+// observeCommit does so for a claim, whose envelope lacks the recipients that
+// came while it was held.
+func (e *Engine) observeCommit(ctx context.Context, c *Claim, changes []Change) (toldChanges, error) {
+	env := c.Envelope
+	if e.feeding.Load() && !env.has(changes) {
+		var err error
+		if env, err = e.Get(ctx, c.ID); err != nil {
+			if errors.Is(err, ErrNotFound) {
+				return nil, ErrLeaseLost
+			}
+			return nil, err
+		}
+	}
+	return e.observeChanges(env, changes)
+}
+
+// has tells whether e knows all recipients of changes.
+func (e *Envelope) has(changes []Change) bool {
+	for i := range changes {
+		if e.recipient(changes[i].Index) == nil {
+			return false
+		}
+	}
+	return true
 }
 
 // Observations is part of Feed. A corrupt one is passed over and reported.

@@ -18,11 +18,12 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/stagecoach-mta/stagecoach/core/spool"
+	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
 var (
 	seedFlag  = flag.Uint64("queue.seed", 0, "seed of the model tests; 0: a new one")
-	stepsFlag = flag.Int("queue.steps", 300, "steps of TestQueueIsAMap")
+	stepsFlag = flag.Int("queue.steps", 200, "steps of TestQueueIsAMap")
 )
 
 func newSeed(t testing.TB) uint64 {
@@ -34,8 +35,12 @@ func newSeed(t testing.TB) uint64 {
 	return seed
 }
 
-// model is the queue as a map from a mail's subject, which is unique here.
-type model map[string]*mail
+// model is the queue as a map from a mail's subject, which is unique here, and
+// its feed as lines.
+type model struct {
+	mails map[string]*mail
+	feed  []string
+}
 
 type mail struct {
 	id        string
@@ -55,11 +60,11 @@ type recipient struct {
 }
 
 func (m model) clone() model {
-	c := maps.Clone(m)
-	for k, v := range c {
+	c := model{maps.Clone(m.mails), slices.Clone(m.feed)}
+	for k, v := range c.mails {
 		x := *v
 		x.rs = slices.Clone(v.rs)
-		c[k] = &x
+		c.mails[k] = &x
 	}
 	return c
 }
@@ -67,7 +72,7 @@ func (m model) clone() model {
 // String is the whole state, the same for the same state.
 func (m model) String() string {
 	var lines []string
-	for subject, x := range m {
+	for subject, x := range m.mails {
 		line := fmt.Sprintf("%s priority %d not before %d body %d/%08x:", subject, x.priority, nanos(x.notBefore), len(x.body), crc32.ChecksumIEEE([]byte(x.body)))
 		for _, r := range x.rs {
 			line += fmt.Sprintf(" <%s> %s %d× next %d %q from %d;", r.address, r.state, r.attempts, nanos(r.next), r.reason, r.parent)
@@ -75,12 +80,12 @@ func (m model) String() string {
 		lines = append(lines, line)
 	}
 	slices.Sort(lines)
-	return strings.Join(lines, "\n")
+	return strings.Join(append(lines, m.feed...), "\n")
 }
 
 // counts are the Stats of that state.
 func (m model) counts() (c counts) {
-	for _, x := range m {
+	for _, x := range m.mails {
 		c.messages++
 		c.bytes += int64(len(x.body))
 		for _, r := range x.rs {
@@ -111,10 +116,15 @@ func (x *mail) open() bool {
 }
 
 // apply is Commit and Operate as the documentation of Change and Operation has it.
-func (m model) apply(subject string, changes []Change, operator bool) {
-	x := m[subject]
-	for _, c := range changes {
+func (m *model) apply(subject string, changes []Change, operator bool) {
+	x := m.mails[subject]
+	var feed []string
+	for i := range changes {
+		c := &changes[i]
 		r := &x.rs[c.Index]
+		if what := happened(c, r, operator); what != "" {
+			feed = append(feed, what+" "+r.address)
+		}
 		if c.Attempt != nil {
 			r.attempts++
 		}
@@ -132,16 +142,40 @@ func (m model) apply(subject string, changes []Change, operator bool) {
 		}
 	}
 	if !x.open() {
-		delete(m, subject)
+		delete(m.mails, subject)
 	}
+	m.feed = append(m.feed, feed...) // after the notices that it caused
 }
 
-func (m model) put(env *Envelope, body string) {
+// happened is the word of the feed for a change; "" when it tells nothing.
+func happened(c *Change, before *recipient, operator bool) string {
+	switch {
+	case !before.state.Open() && (c.State != Delivered || before.state == Delivered):
+		// It has ended: nothing comes of this.
+	case c.State != Waiting:
+		return strings.ToUpper(c.State.String())
+	case c.Attempt != nil:
+		return "DEFERRED"
+	case operator && before.state == Held:
+		return "RELEASED"
+	}
+	return ""
+}
+
+func (m *model) put(env *Envelope, body string) {
 	x := &mail{priority: env.Priority, notBefore: env.NotBefore, body: body}
 	for _, r := range env.Recipients {
 		x.rs = append(x.rs, recipient{address: r.Address, next: r.Next, parent: r.Parent})
 	}
-	m[env.Subject] = x
+	m.mails[env.Subject] = x
+	m.feed = append(m.feed, "QUEUED "+strings.Join(addresses(env.Recipients), ","))
+}
+
+func addresses(rs []*Recipient) (out []string) {
+	for _, r := range rs {
+		out = append(out, r.Address)
+	}
+	return out
 }
 
 // world drives a queue and a model side by side.
@@ -163,7 +197,7 @@ type world struct {
 
 func newWorld(t testing.TB, seed uint64, o Options) *world {
 	w := &world{
-		t: t, rng: rand.New(rand.NewPCG(seed, 1)), clock: &fakeClock{start}, now: model{}, held: map[string]*Claim{},
+		t: t, rng: rand.New(rand.NewPCG(seed, 1)), clock: &fakeClock{start}, now: model{mails: map[string]*mail{}}, held: map[string]*Claim{},
 		doing: func(model) {}, complain: t.Errorf,
 	}
 	o.Dir, o.Clock, o.CacheSize = "queue", w.clock.Now, 1<<20
@@ -176,8 +210,10 @@ func (w *world) open() (err error) {
 	if w.spool, err = spool.OpenDir(w.o.FS, "spool"); err != nil {
 		return err
 	}
-	w.e, err = Open(w.o)
-	return err
+	if w.e, err = Open(w.o); err != nil {
+		return err
+	}
+	return w.e.SetFeed(true)
 }
 
 // step does something; its error is what the queue said.
@@ -193,6 +229,8 @@ func (w *world) step() error {
 		return w.release()
 	case k < 18:
 		return w.operate()
+	case k < 19:
+		return w.seen()
 	default:
 		w.clock.now = w.clock.now.Add(time.Duration(w.rng.IntN(600)) * time.Second)
 		return nil
@@ -236,9 +274,39 @@ func (w *world) put() error {
 		body.Discard()
 		return err
 	}
-	next[env.Subject].id = env.ID
+	next.mails[env.Subject].id = env.ID
 	w.now = next
 	return nil
+}
+
+// seen forgets what an observer was told, as far as it has looked, and tells it
+// something that is no mail. Neither waits for the disk: the Put after them does.
+func (w *world) seen() error {
+	os, err := w.e.Observations(context.Background(), 0, 1+w.rng.IntN(20))
+	if err != nil {
+		return err
+	}
+	next := w.now.clone()
+	if len(os) > 0 {
+		last := os[len(os)-1].GetSequence()
+		next.feed = next.feed[len(os):]
+		w.doing(next)
+		if err := w.e.SetSeen("filter.audit.log", last, last); err != nil {
+			return err
+		}
+	}
+	w.n++
+	refused := fmt.Sprintf("user%d@ryan.example", w.n)
+	next = next.clone()
+	next.feed = append(next.feed, "REFUSED "+refused)
+	w.doing(next)
+	if err := w.e.Observe(&v1.Observation{What: v1.Observation_REFUSED, Envelope: &v1.Envelope{
+		Recipients: []*v1.Recipient{{Address: refused}},
+	}}); err != nil {
+		return err
+	}
+	w.now = next
+	return w.put()
 }
 
 // claim asks for what is due and compares: the right ones, in the right order.
@@ -251,13 +319,13 @@ func (w *world) claim() error {
 		}
 	}
 	var want []string
-	for subject, x := range w.now {
+	for subject, x := range w.now.mails {
 		if w.held[subject] == nil && x.due() <= nanos(w.clock.now) {
 			want = append(want, subject)
 		}
 	}
 	slices.SortFunc(want, func(a, b string) int {
-		x, y := w.now[a], w.now[b]
+		x, y := w.now.mails[a], w.now.mails[b]
 		return cmp.Or(cmp.Compare(y.priority, x.priority), cmp.Compare(x.due(), y.due()), cmp.Compare(x.id, y.id))
 	})
 	want = want[:min(most, len(want))]
@@ -268,13 +336,13 @@ func (w *world) claim() error {
 	var got []string
 	for _, c := range cs {
 		got = append(got, c.Subject)
-		if w.now[c.Subject] == nil {
+		if w.now.mails[c.Subject] == nil {
 			w.complain("claimed %q, which is not there", c.Subject)
 			continue
 		}
 		w.held[c.Subject] = c
 		var due []int32
-		for i, r := range w.now[c.Subject].rs {
+		for i, r := range w.now.mails[c.Subject].rs {
 			if r.state == Waiting && nanos(r.next) <= nanos(w.clock.now) {
 				due = append(due, int32(i))
 			}
@@ -306,7 +374,7 @@ func (w *world) commit() error {
 	c := w.held[subject]
 	next := w.now.clone()
 	var changes []Change
-	for i := range w.now[subject].rs {
+	for i := range w.now.mails[subject].rs {
 		if w.rng.IntN(3) > 0 {
 			changes = append(changes, w.change(int32(i)))
 		}
@@ -322,11 +390,11 @@ func (w *world) commit() error {
 	}
 	for _, ch := range changes {
 		for _, n := range ch.Enqueue {
-			next[n.Envelope.Subject].id = n.Envelope.ID
+			next.mails[n.Envelope.Subject].id = n.Envelope.ID
 		}
 	}
 	w.now = next
-	if !keep || next[subject] == nil {
+	if !keep || next.mails[subject] == nil {
 		delete(w.held, subject)
 	}
 	return nil
@@ -368,7 +436,7 @@ func (w *world) release() error {
 }
 
 func (w *world) operate() error {
-	subject, ok := pick(w, w.now)
+	subject, ok := pick(w, w.now.mails)
 	if !ok {
 		return nil
 	}
@@ -381,7 +449,7 @@ func (w *world) operate() error {
 	}
 	next := w.now.clone()
 	var changes []Change
-	for i, r := range next[subject].rs {
+	for i, r := range next.mails[subject].rs {
 		c := Change{Index: int32(i), Reason: op.Reason}
 		switch {
 		case !r.state.Open(), len(op.Recipients) > 0 && !slices.Contains(op.Recipients, c.Index):
@@ -403,19 +471,19 @@ func (w *world) operate() error {
 		next.apply(subject, changes, true)
 	}
 	w.doing(next)
-	if err := w.e.Operate(context.Background(), w.now[subject].id, op); err != nil {
+	if err := w.e.Operate(context.Background(), w.now.mails[subject].id, op); err != nil {
 		return err
 	}
 	w.now = next
-	if next[subject] == nil {
+	if next.mails[subject] == nil {
 		delete(w.held, subject)
 	}
 	return nil
 }
 
-// read is the queue's whole state as a model, by List and Body.
+// read is the queue's whole state as a model, by List, Body and Observations.
 func read(e *Engine) (model, error) {
-	m := model{}
+	m := model{mails: map[string]*mail{}}
 	ctx := context.Background()
 	var bad error
 	err := e.List(ctx, Filter{}, func(env *Envelope) bool {
@@ -432,13 +500,26 @@ func read(e *Engine) (model, error) {
 			return false
 		}
 		x.body = text
-		if m[env.Subject] != nil {
+		if m.mails[env.Subject] != nil {
 			bad = fmt.Errorf("%q is there twice", env.Subject)
 		}
-		m[env.Subject] = x
+		m.mails[env.Subject] = x
 		return bad == nil
 	})
-	return m, errors.Join(err, bad)
+	os, ferr := e.Observations(ctx, 0, 1<<20)
+	var last uint64
+	for _, o := range os {
+		if o.GetSequence() <= last {
+			bad = errors.Join(bad, fmt.Errorf("sequence %d after %d", o.GetSequence(), last))
+		}
+		last = o.GetSequence()
+		var to []string
+		for _, r := range o.GetEnvelope().GetRecipients() {
+			to = append(to, r.GetAddress())
+		}
+		m.feed = append(m.feed, o.GetWhat().String()+" "+strings.Join(to, ","))
+	}
+	return m, errors.Join(err, bad, ferr)
 }
 
 func readBody(b spool.Body) (string, error) {
@@ -517,5 +598,5 @@ func TestQueueIsAMap(t *testing.T) {
 	if err := w.e.Close(); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d mails are left", len(w.now))
+	t.Logf("%d mails are left", len(w.now.mails))
 }
