@@ -29,6 +29,12 @@ type Letter struct {
 const letterHead = "From: Tom <tom@hanks.example>\r\nTo: Meg <meg@ryan.example>\r\nSubject: Hello\r\n" +
 	"Date: Thu, 15 Feb 2007 01:02:03 +0200\r\nMessage-ID: <conform@hanks.example>\r\n"
 
+// Ordinary is the mail that nobody has anything against.
+func Ordinary() Letter {
+	text := letterHead + "\r\nHello Meg\r\n"
+	return Letter{Name: "an ordinary one", Text: text, Size: int64(len(text))}
+}
+
 // Letters are the ordinary mail and the odd ones that every plugin that sees
 // messages must live with. The last one has large octets (0: DefaultLarge).
 func Letters(large int64) []Letter {
@@ -40,7 +46,7 @@ func Letters(large int64) []Letter {
 		deep += fmt.Sprintf("Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n", i, i)
 	}
 	text := []Letter{
-		{Name: "an ordinary one", Text: letterHead + "\r\nHello Meg\r\n"},
+		Ordinary(),
 		{Name: "8-bit text without a charset", Text: letterHead + "Subject: gr\xfc\xdfe\r\nX-Utf8: gr\u00fc\u00dfe\r\n\r\n\xe4\xf6\xfc \x80\xff\r\n"},
 		{Name: "NUL octets", Text: letterHead + "X-Nul: a\x00b\r\n\r\nbody \x00\x01\x02\r\n"},
 		{Name: "bare CR and bare LF", Text: letterHead + "X-Bare: a\rb\r\nX-Lf: c\n d\r\n\r\none\rtwo\nthree\r\n.\r\n.\n\r\n"},
