@@ -42,7 +42,8 @@ func (n *NextHop) Destination(addr string) string {
 func (n *NextHop) Deliver(ctx context.Context, job *Job) []Outcome {
 	m := nexthop.Message{
 		QueueID: job.Envelope.ID, From: job.Envelope.Sender, Options: mailOptions(job.Envelope), Size: job.Body.Size(),
-		Body: func() (io.ReadCloser, error) { return job.Body.Open() },
+		Body:    func() (io.ReadCloser, error) { return job.Body.Open() },
+		NextHop: job.Envelope.Hints.GetNextHop(), TLSLevel: job.Envelope.Hints.GetTlsLevel(),
 	}
 	if n.ByDomain && len(job.Recipients) > 0 {
 		m.Domain = n.Destination(job.Recipients[0].Address)

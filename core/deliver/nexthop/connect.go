@@ -117,7 +117,7 @@ func (t *Transport) open(ctx context.Context, h hop, useTLS, requireTLS bool) (*
 			c.tls += " verified"
 		}
 	}
-	if t.opts.Auth != nil {
+	if h.login {
 		if err := t.login(ctx, c); err != nil {
 			cl.Close()
 			// Ours to repair, so no reason to bounce.

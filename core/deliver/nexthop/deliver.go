@@ -17,11 +17,9 @@ import (
 type delivery struct {
 	t    *Transport
 	m    *Message
-	mode TLSMode
-	// verify the certificate: a mode that wants it, or the sender's REQUIRETLS.
-	verify bool
-	out    []Outcome
-	open   []int // recipients without an outcome
+	tls  policy
+	out  []Outcome
+	open []int // recipients without an outcome
 	// fail is what the open ones get if no host is left. A temporary failure
 	// of one host outweighs permanent ones of others: that host may yet take
 	// the mail.
@@ -31,21 +29,13 @@ type delivery struct {
 // Deliver makes one attempt for all recipients and returns their outcomes in
 // order. It blocks; ending ctx ends it, with what is known by then.
 func (t *Transport) Deliver(ctx context.Context, m Message) []Outcome {
-	d := &delivery{t: t, m: &m, mode: t.opts.TLS, out: make([]Outcome, len(m.Recipients))}
+	d := &delivery{t: t, m: &m, out: make([]Outcome, len(m.Recipients))}
 	for i, r := range m.Recipients {
 		d.open = append(d.open, i)
 		d.out[i].Recipient = r.Addr
 	}
 	if len(d.open) == 0 {
 		return d.out
-	}
-	insecure := t.opts.TLSConfig != nil && t.opts.TLSConfig.InsecureSkipVerify
-	d.verify = (d.mode == TLSRequired || d.mode == TLSImplicit) && !insecure
-	if m.Options.RequireTLS { // RFC 8689 section 4.2.1
-		d.verify = true
-		if d.mode != TLSImplicit {
-			d.mode = TLSRequired
-		}
 	}
 	domain := m.Domain
 	if domain == "" {
@@ -54,7 +44,10 @@ func (t *Transport) Deliver(ctx context.Context, m Message) []Outcome {
 		addr := m.Recipients[0].Addr
 		domain = addr[strings.LastIndexByte(addr, '@')+1:]
 	}
-	plan, err := t.Plan(ctx, domain)
+	plan, err := t.plan(ctx, domain, m.NextHop)
+	if err == nil {
+		d.tls, err = t.policy(&m)
+	}
 	if err != nil {
 		var re *RouteError
 		errors.As(err, &re)
@@ -91,7 +84,9 @@ func (d *delivery) run(ctx context.Context, plan Plan) {
 				return
 			}
 			tries++
-			d.try(ctx, hop{host: h.Name, network: h.network, addr: addr, tls: d.mode, verify: d.verify})
+			d.try(ctx, hop{
+				host: h.Name, network: h.network, addr: addr, tls: d.tls.mode, verify: d.tls.verify, login: plan.Auth,
+			})
 			if ctx.Err() != nil {
 				d.note(decided(451, smtp.EnhancedCode{4, 4, 2}, "The delivery was interrupted: "+context.Cause(ctx).Error()))
 				return

@@ -109,7 +109,13 @@ type Message struct {
 	QueueID string // for the log
 	// Domain is the destination; empty: the domain of the first recipient.
 	// Smarthosts are used whatever it is.
-	Domain     string
+	Domain string
+	// NextHop, "host:port", is tried in place of the domain's MX, without
+	// logging in there. Smarthosts are used whatever it is.
+	NextHop string
+	// TLSLevel raises the policy of the options for this mail: none,
+	// opportunistic, required (whoever it is) or verify. It lowers nothing.
+	TLSLevel   string
 	From       string // reverse-path without brackets; empty for the null one
 	Options    smtp.MailOptions
 	Recipients []client.Rcpt

@@ -23,6 +23,7 @@ const (
 	FromAddress   Source = "address record" // the implicit MX of RFC 5321 section 5.1
 	FromLiteral   Source = "address literal"
 	FromSmarthost Source = "smarthost"
+	FromHint      Source = "a filter's hint"
 )
 
 // Plan is how mail for a domain would leave.
@@ -85,6 +86,10 @@ func parseHost(s string, port int) (Host, error) {
 // DNS and connects to nobody. Its error is a *RouteError; the Plan then still
 // holds what was found.
 func (t *Transport) Plan(ctx context.Context, domain string) (Plan, error) {
+	return t.plan(ctx, domain, "")
+}
+
+func (t *Transport) plan(ctx context.Context, domain, nextHop string) (Plan, error) {
 	p := Plan{Domain: domain, TLS: t.opts.TLS, LMTP: t.opts.LMTP, Auth: t.opts.Auth != nil}
 	if err := t.opts.Validate(); err != nil {
 		return p, &RouteError{451, smtp.EnhancedCode{4, 3, 5}, "Configuration: " + err.Error(), err}
@@ -97,6 +102,10 @@ func (t *Transport) Plan(ctx context.Context, domain string) (Plan, error) {
 				return p, &RouteError{451, smtp.EnhancedCode{4, 3, 5}, err.Error(), err}
 			}
 			p.Hosts = append(p.Hosts, h)
+		}
+	} else if nextHop != "" {
+		if err := t.fromHint(&p, nextHop); err != nil {
+			return p, err
 		}
 	} else if err := t.fromDomain(ctx, &p); err != nil {
 		return p, err
@@ -272,6 +281,9 @@ func unreachable(p *Plan) error {
 	}
 	if temporary != nil {
 		return &RouteError{451, smtp.EnhancedCode{4, 4, 3}, temporary.Error(), temporary}
+	}
+	if p.Source == FromHint {
+		return &RouteError{451, smtp.EnhancedCode{4, 3, 5}, fmt.Sprintf("The next hop that a filter named has no address: %v", notFound), notFound}
 	}
 	if p.Source == FromSmarthost {
 		// A smarthost that is not in the DNS is our own mistake: no reason to

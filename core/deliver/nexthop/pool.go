@@ -16,6 +16,7 @@ type hop struct {
 	addr    string
 	tls     TLSMode
 	verify  bool // the certificate
+	login   bool
 }
 
 // conn is a connection with its pool's books.
