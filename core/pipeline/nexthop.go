@@ -4,7 +4,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -28,6 +31,11 @@ func nextHop(cfg *config.Config, d *config.Deliver, resolver dns.Resolver, log z
 	if o.LocalName == "" {
 		o.LocalName = cfg.Hostname
 	}
+	interfaces, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("the addresses of this machine: %w", err)
+	}
+	o.OwnAddrs = ownAddrs(cfg.Receives, interfaces)
 	conf := &tls.Config{MinVersion: tlsMinimum}
 	if h.CAFile != "" {
 		b, err := os.ReadFile(h.CAFile)
@@ -56,6 +64,35 @@ func nextHop(cfg *config.Config, d *config.Deliver, resolver dns.Resolver, log z
 		return nil, fmt.Errorf("%s: %w", d.Ref, err)
 	}
 	return &deliver.NextHop{Transport: nexthop.New(o), ByDomain: len(h.Hosts) == 0, Clock: time.Now}, nil
+}
+
+// ownAddrs are the addresses at which mail for us arrives: an MX that has one of
+// them is ourselves, whatever its name. Loopback ones are allow_loopback's.
+func ownAddrs(receives []*config.Receive, interfaces []net.Addr) []netip.Addr {
+	var own []netip.Addr
+	add := func(a netip.Addr) {
+		if a = a.Unmap().WithZone(""); a.IsValid() && !a.IsLoopback() && !slices.Contains(own, a) {
+			own = append(own, a)
+		}
+	}
+	for _, r := range receives {
+		for _, l := range r.Listen {
+			if r.Protocol != "smtp" || l.Network != "tcp" {
+				continue
+			}
+			host, _, _ := net.SplitHostPort(l.Address)
+			if a, err := netip.ParseAddr(host); err == nil && !a.IsUnspecified() {
+				add(a)
+				continue
+			}
+			for _, i := range interfaces {
+				if p, err := netip.ParsePrefix(i.String()); err == nil {
+					add(p.Addr())
+				}
+			}
+		}
+	}
+	return own
 }
 
 // resolver of a configuration, or of one deliver block that has its own.
