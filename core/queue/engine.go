@@ -282,6 +282,8 @@ func (e *Engine) recount() error {
 	return e.scan(0, func(s *stored) bool {
 		if s.err == nil {
 			e.counts.add(s.count())
+		} else {
+			e.counts.messages++ // until it is set aside
 		}
 		return true
 	})
@@ -293,8 +295,8 @@ func (e *Engine) Failed() <-chan error { return e.stop.failed }
 // Wake is part of Queue.
 func (e *Engine) Wake() <-chan struct{} { return e.wake }
 
-// Close waits for what is being committed; no other method may run any more. A stopped queue is left as it is:
-// its database may never answer again.
+// Close waits for what is being committed; no other method may run any more. A
+// stopped queue is left as it is: its database may never answer again.
 func (e *Engine) Close() error {
 	if e.closing.Swap(true) {
 		return nil

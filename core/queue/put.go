@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -268,7 +269,8 @@ func (e *Engine) owns(body spool.Body) bool {
 	return strings.HasPrefix(body.Path(), e.fs.PathJoin(e.o.Dir, "body"))
 }
 
-// Body is part of Queue.
+// Body is part of Queue. A message whose body is not what was put is held, for
+// an operator to look at: tried again at once it would only fail again.
 func (e *Engine) Body(ctx context.Context, text string) (spool.Body, error) {
 	if err := e.check(ctx); err != nil {
 		return nil, err
@@ -277,27 +279,41 @@ func (e *Engine) Body(ctx context.Context, text string) (spool.Body, error) {
 	if err != nil {
 		return nil, err
 	}
+	b, err := e.body(ctx, i)
+	if !errors.Is(err, ErrCorrupt) {
+		return b, err
+	}
+	e.log.Error().Str("id", text).Err(err).Msg("queue: a message is held because its body is corrupt")
+	e.mu.Lock()
+	e.corrupted++
+	e.mu.Unlock()
+	return nil, errors.Join(err, e.Operate(ctx, text, Operation{Kind: Hold, Reason: err.Error()}))
+}
+
+func (e *Engine) body(ctx context.Context, i id) (spool.Body, error) {
 	key := bodyKey(i)
 	rec, err := e.get(key)
 	if err == nil {
 		if rec, err = unseal(key, rec); err != nil {
-			return nil, fmt.Errorf("body of %s: %w", text, err)
+			return nil, fmt.Errorf("body of %s: %w", i, err)
 		}
 		return spool.FromBytes(rec[1:]), nil
 	}
 	if !errors.Is(err, pebble.ErrNotFound) {
 		return nil, err
 	}
-	env, err := e.Get(ctx, text)
+	env, err := e.Get(ctx, i.String())
 	if err != nil {
 		return nil, err
 	}
 	st, err := e.fs.Stat(e.bodyPath(i))
-	if err != nil {
-		return nil, fmt.Errorf("body of %s: %w", text, err)
-	}
-	if st.Size() != env.Size {
-		return nil, fmt.Errorf("body of %s: %w: %d octets of %d", text, ErrCorrupt, st.Size(), env.Size)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("body of %s: %w: it is not there", i, ErrCorrupt)
+	case err != nil:
+		return nil, fmt.Errorf("body of %s: %w", i, err)
+	case st.Size() != env.Size:
+		return nil, fmt.Errorf("body of %s: %w: %d octets of %d", i, ErrCorrupt, st.Size(), env.Size)
 	}
 	return spool.FromFile(e.fs, e.bodyPath(i), env.Size), nil
 }
