@@ -32,8 +32,8 @@ const (
 	Password = "sleepless"
 )
 
-// patience is how long a line may take on a busy machine.
-const patience = 20 * time.Second
+// defaultPatience with a line on a busy machine.
+const defaultPatience = 20 * time.Second
 
 // Subject is an access plugin that is ready, with TLS, without insecure_auth,
 // and with the storage and directory of this package as its peers.
@@ -51,13 +51,18 @@ type Subject struct {
 // Options of a run.
 type Options struct {
 	Facts conform.Facts
+	// Patience is how long a line may take; 0: 20 s.
+	Patience time.Duration
 }
 
 // Run makes the checks. open returns a plugin that lives: the same one each
 // time, or with fresh set one that nobody else uses. Under `go test`,
 // sdktest.Conform calls it.
 func Run(t conform.T, open func(t conform.T, fresh bool) *Subject, opts Options) {
-	s := &suite{open: open, protocol: opts.Facts.Protocol}
+	s := &suite{open: open, protocol: opts.Facts.Protocol, patience: opts.Patience}
+	if s.patience == 0 {
+		s.patience = defaultPatience
+	}
 	for _, c := range []conform.Check{
 		{
 			Name: "greeting: a client on the listener is greeted", Contract: "plugin.proto, Listener.fd; RFC 9051 section 7.1, RFC 1939 section 4",
@@ -103,15 +108,17 @@ func Run(t conform.T, open func(t conform.T, fresh bool) *Subject, opts Options)
 type suite struct {
 	open     func(t conform.T, fresh bool) *Subject
 	protocol string
+	patience time.Duration
 }
 
 // client is a connection with its reader.
 type client struct {
 	net.Conn
-	r *bufio.Reader
+	r        *bufio.Reader
+	patience time.Duration
 }
 
-func dial(t conform.T, address string) *client {
+func (s *suite) dial(t conform.T, address string) *client {
 	t.Helper()
 	var d net.Dialer
 	c, err := d.DialContext(t.Context(), "tcp", address)
@@ -119,31 +126,31 @@ func dial(t conform.T, address string) *client {
 		t.Fatalf("connect to %s: %v", address, err)
 	}
 	t.Cleanup(func() { c.Close() })
-	return &client{c, bufio.NewReader(c)}
+	return &client{c, bufio.NewReader(c), s.patience}
 }
 
 // line reads one line without its end.
 func (c *client) line() (string, error) {
-	c.SetReadDeadline(time.Now().Add(patience))
+	c.SetReadDeadline(time.Now().Add(c.patience))
 	s, err := c.r.ReadString('\n')
 	return strings.TrimRight(s, "\r\n"), err
 }
 
 func (c *client) send(text string) error {
-	c.SetWriteDeadline(time.Now().Add(patience))
+	c.SetWriteDeadline(time.Now().Add(c.patience))
 	_, err := c.Write([]byte(text))
 	return err
 }
 
 // secure does the client's part of a TLS handshake.
 func (c *client) secure(ctx context.Context, roots *x509.CertPool) (*client, error) {
-	s := tls.Client(c.Conn, &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12})
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	conn := tls.Client(c.Conn, &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12})
+	ctx, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
-	if err := s.HandshakeContext(ctx); err != nil {
+	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}
-	return &client{s, bufio.NewReader(s)}, nil
+	return &client{conn, bufio.NewReader(conn), c.patience}, nil
 }
 
 // command sends one and reads up to its last line: the tagged one of IMAP, the
@@ -181,7 +188,7 @@ func ok(status string) bool {
 // greeted connects and is greeted; it learns the protocol by that.
 func (s *suite) greeted(t conform.T, sub *Subject) *client {
 	t.Helper()
-	c := dial(t, sub.Address)
+	c := s.dial(t, sub.Address)
 	if s.protocol == "silent" {
 		t.Skipf("the facts say that its clients speak first: only IMAP and POP3 are known here")
 	}
@@ -228,7 +235,7 @@ func (s *suite) secured(t conform.T, sub *Subject) *client {
 	if s.protocol == "silent" {
 		t.Skipf("the facts say that its clients speak first: only IMAP and POP3 are known here")
 	}
-	c, err := dial(t, sub.TLSAddress).secure(t.Context(), sub.Roots)
+	c, err := s.dial(t, sub.TLSAddress).secure(t.Context(), sub.Roots)
 	if err != nil {
 		t.Fatalf("TLS handshake on %s, which has implicit_tls: %v", sub.TLSAddress, err)
 	}
@@ -297,7 +304,7 @@ func (s *suite) injection(t conform.T) {
 		}
 		if s.protocol == "pop3" && strings.HasPrefix(all[0], "+OK") {
 			// A reply to CAPA is a list; one more reply means that NOOP had its own.
-			c.SetReadDeadline(time.Now().Add(patience))
+			c.SetReadDeadline(time.Now().Add(c.patience))
 			if l, err := c.line(); err == nil && (strings.HasPrefix(l, "+OK") || strings.HasPrefix(l, "-ERR")) {
 				t.Errorf("a command sent in the clear behind STLS was answered under TLS: %q, then %q", all[0], l)
 			}
@@ -348,11 +355,11 @@ func (s *suite) trouble(t conform.T) {
 	sub := s.open(t, false)
 	endless := strings.Repeat("x", 64<<10)
 	for _, text := range []string{"\x00\x01\x02\xff\r\n", "\r\n\r\n\r\n", "{99999999999}\r\n", "a LOGIN {5+}\r\nab", "\x16\x03\x01\x02\x00\x01", ""} {
-		c := dial(t, sub.Address)
+		c := s.dial(t, sub.Address)
 		_ = c.send(text)
 		c.Close()
 	}
-	c := dial(t, sub.Address)
+	c := s.dial(t, sub.Address)
 	for range 64 { // 4 MiB without a line end
 		if c.send(endless) != nil {
 			break
@@ -369,7 +376,7 @@ func (s *suite) drain(t conform.T) {
 	if status, err := s.enter(inside, Password); err != nil || !ok(status) {
 		t.Logf("the login failed with %q %v: only clients before it are looked at", status, err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), s.patience)
 	defer cancel()
 	drained := make(chan error, 1)
 	go func() { drained <- sub.Drain(ctx) }()
@@ -379,7 +386,7 @@ func (s *suite) drain(t conform.T) {
 			l, err := c.line()
 			if err != nil {
 				if ne, is := err.(net.Error); is && ne.Timeout() {
-					t.Errorf("a client %s is still connected %s after Drain was called", name, patience)
+					t.Errorf("a client %s is still connected %s after Drain was called", name, s.patience)
 				} else if s.protocol == "imap" && !strings.HasPrefix(last, "* BYE") {
 					t.Errorf("a client %s was cut off without BYE: the last line was %q", name, last)
 				}

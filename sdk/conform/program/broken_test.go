@@ -372,7 +372,7 @@ func (b *plugin) call(ctx context.Context, conf *settings) error {
 		}
 	case "cuts calls when it drains":
 		select { // so that there are some to cut
-		case <-time.After(300 * time.Millisecond):
+		case <-time.After(time.Duration(n%4) * 100 * time.Millisecond):
 		case <-ctx.Done():
 		}
 	case "serves one at a time":

@@ -16,9 +16,6 @@ import (
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
-// drainTime is what a drain is given, as the core's stop timeout is.
-const drainTime = 3 * time.Second
-
 // ending asks how the process dies, by whoever's hand.
 func (s *suite) ending(t conform.T) {
 	s.check(t, "", conform.Check{
@@ -148,31 +145,48 @@ func (s *suite) essence(r *v1.Reply) string {
 	return r.GetDirectory().GetResolve().GetResult().String()
 }
 
+// drainFinishes writes frames by itself: the calls are on their way before Drain
+// is, over the same connection.
 func (s *suite) drainFinishes(t conform.T) {
 	p := s.fresh(t, nil)
-	const calls = 8
-	faults := make(chan string, calls)
-	for i := range calls {
-		go func() { faults <- s.asked(t.Context(), p, 4000+i) }()
+	st, err := p.api.Session(t.Context())
+	if err != nil {
+		t.Fatalf("Session: %v; %s", err, p.state())
 	}
-	// Its answer tells that the calls before it have most likely arrived.
-	if _, err := p.api.Health(t.Context(), &v1.HealthRequest{}); err != nil {
-		t.Fatalf("Health: %v; %s", err, p.state())
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), drainTime+s.opts.Grace)
-	defer cancel()
-	if _, err := p.api.Drain(ctx, &v1.DrainRequest{DeadlineMs: drainTime.Milliseconds()}); err != nil && ctx.Err() == nil {
-		t.Errorf("Drain: %v; %s", err, p.state())
-	}
-	for range calls {
-		select {
-		case f := <-faults:
-			if f != "" {
-				t.Errorf("a call under way when Drain came was not finished: %s", f)
-			}
-		case <-t.Context().Done():
-			t.Fatalf("a call under way when Drain came was never answered; %s", p.state())
+	n := min(8, s.credits())
+	for id := 1; id <= n; id++ {
+		if err := st.Send(&v1.Frame{Id: uint64(id), Body: &v1.Frame_Call{Call: s.probe(p, 4000+id)}}); err != nil {
+			t.Fatalf("send: %v; %s", err, p.state())
 		}
+	}
+	drained := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), s.opts.Drain+s.opts.Grace)
+	defer cancel()
+	for open := n; open > 0; {
+		f, err := st.Recv()
+		if err != nil {
+			t.Errorf("%d of %d calls that were under way when Drain came were not finished: %v; %s", open, n, err, p.state())
+			break
+		}
+		if f.GetReply() == nil || f.GetReply().GetMore() {
+			continue
+		}
+		if k := f.GetReply().GetProblem(); k.GetKind() == fail.Unavailable && k != nil {
+			t.Errorf("a call that was under way when Drain came was refused: %s", k.GetText())
+		}
+		if open == n { // the others are being worked on, or about to be
+			go func() {
+				_, err := p.api.Drain(ctx, &v1.DrainRequest{DeadlineMs: s.opts.Drain.Milliseconds()})
+				drained <- err
+			}()
+		}
+		open--
+	}
+	if t.Failed() {
+		return
+	}
+	if err := <-drained; err != nil && ctx.Err() == nil {
+		t.Errorf("Drain: %v; %s", err, p.state())
 	}
 }
 
@@ -183,21 +197,21 @@ func (s *suite) drainReturns(t conform.T) {
 		defer cancel()
 		go func() { _, _ = p.caller.Call(ctx, s.probe(p, 5000)) }()
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), drainTime+s.opts.Grace)
+	ctx, cancel := context.WithTimeout(t.Context(), s.opts.Drain+s.opts.Grace)
 	defer cancel()
 	begin := time.Now()
-	_, err := p.api.Drain(ctx, &v1.DrainRequest{DeadlineMs: drainTime.Milliseconds()})
+	_, err := p.api.Drain(ctx, &v1.DrainRequest{DeadlineMs: s.opts.Drain.Milliseconds()})
 	if ctx.Err() != nil {
-		t.Errorf("Drain with a deadline of %s did not return within %s; %s", drainTime, drainTime+s.opts.Grace, p.state())
+		t.Errorf("Drain with a deadline of %s did not return within %s; %s", s.opts.Drain, s.opts.Drain+s.opts.Grace, p.state())
 	}
 	t.Logf("Drain took %s: %v", time.Since(begin).Round(time.Millisecond), err)
 }
 
 func (s *suite) shutdownEnds(t conform.T) {
 	p := s.fresh(t, nil)
-	ctx, cancel := context.WithTimeout(t.Context(), drainTime)
+	ctx, cancel := context.WithTimeout(t.Context(), s.opts.Drain)
 	defer cancel()
-	_, _ = p.api.Drain(ctx, &v1.DrainRequest{DeadlineMs: drainTime.Milliseconds()})
+	_, _ = p.api.Drain(ctx, &v1.DrainRequest{DeadlineMs: s.opts.Drain.Milliseconds()})
 	if p.caller != nil {
 		p.caller.Close()
 	}
@@ -216,7 +230,7 @@ func (s *suite) termEnds(t conform.T) {
 	p := s.fresh(t, nil)
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	// It may drain first.
-	if within := 5*time.Second + s.opts.Grace; !p.ended(within) {
+	if within := s.opts.Drain + s.opts.Grace; !p.ended(within) {
 		t.Errorf("it had not ended %s after SIGTERM", within)
 	}
 }

@@ -27,15 +27,17 @@ type mode struct {
 
 // Groups of checks that are looked at together.
 const (
-	starting    = `^(handshake|TLS: nobody|cookie|health: the|describe|schema|configure|ready)`
-	answering   = `^(health|calls|deadline|data socket|metrics|describe: says)`
-	leaksOnly   = `^leaks`
-	endings     = `^(kill|drain: what|drain: returns|end: by|stdout)`
-	orphanOnly  = `^end: with`
-	filtering_  = `^(interest|mail|envelopes|verdicts|effect|edits|per-recipient|tags|hints|unknown|repeated)`
-	delivering_ = `^(mail|recipients|outcomes|succeeds|repeated)`
-	knowing_    = `^(domains|resolve|addresses|login|SCRAM)`
-	greeting_   = `^(greeting|TLS: [fSw]|login|trouble|drain: clients)`
+	starting      = `^(handshake|TLS: nobody|cookie|health: the)`
+	describing    = `^(describe|schema)`
+	configuring   = `^(configure|ready)`
+	answering     = `^(health|calls|deadline|data socket|metrics|describe: says)`
+	leaksOnly     = `^leaks`
+	endings       = `^(kill|drain: what|drain: returns|end: by|stdout)`
+	orphanOnly    = `^end: with`
+	filterKind    = `^(interest|mail|envelopes|verdicts|effect|edits|per-recipient|tags|hints|unknown|repeated)`
+	deliverKind   = `^(mail|recipients|outcomes|succeeds|repeated)`
+	directoryKind = `^(domains|resolve|addresses|login|SCRAM)`
+	accessKind    = `^(greeting|TLS: [fSw]|login|trouble|drain: clients)`
 )
 
 var modes = []mode{
@@ -48,22 +50,22 @@ var modes = []mode{
 	{"filter", starting, "lets everybody in", []string{"TLS: nobody"}},
 	{"filter", starting, "silent and content by hand", []string{"cookie"}},
 	{"filter", starting, "has no health service", []string{"health: the service"}},
-	{"filter", starting, "has no summary", []string{"describe: says"}},
-	{"filter", starting, "is of no kind", []string{"describe: says"}},
-	{"filter", starting, "changes its version", []string{"describe: the same"}},
-	{"filter", starting, "makes a file when it starts", []string{"describe: without"}},
-	{"filter", starting, "makes a file when described", []string{"describe: without"}},
-	{"filter", starting, "has types of its own", []string{"schema: names"}},
-	{"filter", starting, "has semantics of its own", []string{"schema: names"}},
-	{"filter", starting, "has the same attribute twice", []string{"schema: names"}},
-	{"filter", starting, "gives a required attribute a default", []string{"schema: defaults"}},
-	{"filter", starting, "refuses every configuration", []string{"configure: takes"}},
-	{"filter", starting, "complains without a path", []string{"configure: mistakes"}},
-	{"filter", starting, "complains about another attribute", []string{"configure: mistakes"}},
-	{"filter", starting, "complains by an error", []string{"configure: mistakes"}},
-	{"filter", starting, "takes what is wrong", []string{"configure: mistakes"}},
-	{"filter", starting, "ends at a second Configure", []string{"configure: a second"}},
-	{"filter", starting, "is never ready", []string{"configure: a second", "ready"}},
+	{"filter", describing, "has no summary", []string{"describe: says"}},
+	{"filter", describing, "is of no kind", []string{"describe: says"}},
+	{"filter", describing, "changes its version", []string{"describe: the same"}},
+	{"filter", describing, "makes a file when it starts", []string{"describe: without"}},
+	{"filter", describing, "makes a file when described", []string{"describe: without"}},
+	{"filter", describing, "has types of its own", []string{"schema: names"}},
+	{"filter", describing, "has semantics of its own", []string{"schema: names"}},
+	{"filter", describing, "has the same attribute twice", []string{"schema: names"}},
+	{"filter", describing, "gives a required attribute a default", []string{"schema: defaults"}},
+	{"filter", configuring, "refuses every configuration", []string{"configure: takes"}},
+	{"filter", configuring, "complains without a path", []string{"configure: mistakes"}},
+	{"filter", configuring, "complains about another attribute", []string{"configure: mistakes"}},
+	{"filter", configuring, "complains by an error", []string{"configure: mistakes"}},
+	{"filter", configuring, "takes what is wrong", []string{"configure: mistakes"}},
+	{"filter", configuring, "ends at a second Configure", []string{"configure: a second"}},
+	{"filter", configuring, "is never ready", []string{"configure: a second", "ready"}},
 
 	{"filter", answering, "is not well", []string{"health: Health"}},
 	{"filter", answering, "answers with nothing", []string{"calls: are"}},
@@ -91,53 +93,53 @@ var modes = []mode{
 	{"filter", endings, "prints when it is ready", []string{"stdout"}},
 	{"filter", orphanOnly, "outlives its parent", []string{"end: with"}},
 
-	{"filter", filtering_, "asks for names in capitals", []string{"interest"}},
-	{"filter", filtering_, "knows no mail without a client", []string{"envelopes"}},
-	{"filter", filtering_, "rejects with 250", []string{"verdicts"}},
-	{"filter", filtering_, "breaks the line of a reply", []string{"verdicts"}},
-	{"filter", filtering_, "mixes codes", []string{"verdicts"}},
-	{"filter", filtering_, "edits as a judge", []string{"effect"}},
-	{"filter", filtering_, "breaks the header", []string{"edits"}},
-	{"filter", filtering_, "edits a file of its own", []string{"edits"}},
-	{"filter", filtering_, "judges nobody", []string{"per-recipient"}},
-	{"filter", filtering_, "has tags that no route can name", []string{"tags"}},
-	{"filter", filtering_, "hints at a level of its own", []string{"hints"}},
-	{"filter", filtering_, "injects mail for nobody", []string{"hints"}},
-	{"filter", filtering_, "ends at an unknown event", []string{"unknown event"}},
-	{"filter", filtering_, "changes its mind", []string{"repeated key"}},
+	{"filter", filterKind, "asks for names in capitals", []string{"interest"}},
+	{"filter", filterKind, "knows no mail without a client", []string{"envelopes"}},
+	{"filter", filterKind, "rejects with 250", []string{"verdicts"}},
+	{"filter", filterKind, "breaks the line of a reply", []string{"verdicts"}},
+	{"filter", filterKind, "mixes codes", []string{"verdicts"}},
+	{"filter", filterKind, "edits as a judge", []string{"effect"}},
+	{"filter", filterKind, "breaks the header", []string{"edits"}},
+	{"filter", filterKind, "edits a file of its own", []string{"edits"}},
+	{"filter", filterKind, "judges nobody", []string{"per-recipient"}},
+	{"filter", filterKind, "has tags that no route can name", []string{"tags"}},
+	{"filter", filterKind, "hints at a level of its own", []string{"hints"}},
+	{"filter", filterKind, "injects mail for nobody", []string{"hints"}},
+	{"filter", filterKind, "ends at an unknown event", []string{"unknown event"}},
+	{"filter", filterKind, "changes its mind", []string{"repeated key"}},
 
-	{"deliver", delivering_, "forgets recipients", []string{"recipients"}},
-	{"deliver", delivering_, "counts recipients itself", []string{"recipients"}},
-	{"deliver", delivering_, "succeeds with 5.0.0", []string{"outcomes"}},
-	{"deliver", delivering_, "fails for everybody", []string{"succeeds"}},
-	{"deliver", delivering_, "delivers twice", []string{"repeated key"}},
+	{"deliver", deliverKind, "forgets recipients", []string{"recipients"}},
+	{"deliver", deliverKind, "counts recipients itself", []string{"recipients"}},
+	{"deliver", deliverKind, "succeeds with 5.0.0", []string{"outcomes"}},
+	{"deliver", deliverKind, "fails for everybody", []string{"succeeds"}},
+	{"deliver", deliverKind, "delivers twice", []string{"repeated key"}},
 
-	{"directory", knowing_, "lists a domain twice", []string{"domains"}},
-	{"directory", knowing_, "claims foreign domains", []string{"resolve: a foreign"}},
-	{"directory", knowing_, "sends its strangers away", []string{"resolve: a stranger"}},
-	{"directory", knowing_, "compares domains with case", []string{"resolve: an address"}},
-	{"directory", knowing_, "has empty aliases", []string{"resolve: an alias"}},
-	{"directory", knowing_, "takes an address as a pattern", []string{"addresses"}},
-	{"directory", knowing_, "panics at an odd address", []string{"addresses"}},
-	{"directory", knowing_, "lets nobody in", []string{"login: the right"}},
-	{"directory", knowing_, "takes longer passwords too", []string{"login: a wrong"}},
-	{"directory", knowing_, "names its strangers", []string{"login of a stranger: is refused in the same"}},
-	{"directory", knowing_, "is quick with strangers", []string{"login of a stranger: is refused as late"}},
-	{"directory", knowing_, "keeps an old verifier", []string{"SCRAM: the verifier"}},
-	{"directory", knowing_, "makes up a new salt each time", []string{"SCRAM: a stranger's"}},
-	{"directory", knowing_, "has one salt for strangers", []string{"SCRAM: a stranger's"}},
-	{"directory", knowing_, "has verifiers for everything", []string{"SCRAM: an unknown"}},
+	{"directory", directoryKind, "lists a domain twice", []string{"domains"}},
+	{"directory", directoryKind, "claims foreign domains", []string{"resolve: a foreign"}},
+	{"directory", directoryKind, "sends its strangers away", []string{"resolve: a stranger"}},
+	{"directory", directoryKind, "compares domains with case", []string{"resolve: an address"}},
+	{"directory", directoryKind, "has empty aliases", []string{"resolve: an alias"}},
+	{"directory", directoryKind, "takes an address as a pattern", []string{"addresses"}},
+	{"directory", directoryKind, "panics at an odd address", []string{"addresses"}},
+	{"directory", directoryKind, "lets nobody in", []string{"login: the right"}},
+	{"directory", directoryKind, "takes longer passwords too", []string{"login: a wrong"}},
+	{"directory", directoryKind, "names its strangers", []string{"login of a stranger: is refused in the same"}},
+	{"directory", directoryKind, "is quick with strangers", []string{"login of a stranger: is refused as late"}},
+	{"directory", directoryKind, "keeps an old verifier", []string{"SCRAM: the verifier"}},
+	{"directory", directoryKind, "makes up a new salt each time", []string{"SCRAM: a stranger's"}},
+	{"directory", directoryKind, "has one salt for strangers", []string{"SCRAM: a stranger's"}},
+	{"directory", directoryKind, "has verifiers for everything", []string{"SCRAM: an unknown"}},
 
-	{"access", greeting_, "hangs up", []string{"greeting", "TLS", "login", "trouble", "drain"}},
-	{"access", greeting_, "has no implicit TLS", []string{"TLS: from", "login: under", "login: a wrong", "drain"}},
-	{"access", greeting_, "hides STARTTLS", []string{"TLS: STARTTLS"}},
-	{"access", greeting_, "obeys what came before TLS", []string{"TLS: what"}},
-	{"access", greeting_, "logs in without TLS", []string{"login: none"}},
-	{"access", greeting_, "asks before it refuses", []string{"login: none"}},
-	{"access", greeting_, "takes no password", []string{"login: under"}},
-	{"access", greeting_, "takes every password", []string{"login: a wrong"}},
-	{"access", greeting_, "ends at an endless line", []string{"trouble"}},
-	{"access", greeting_, "cuts clients off", []string{"drain: clients"}},
+	{"access", accessKind, "hangs up", []string{"greeting", "TLS", "login", "trouble", "drain"}},
+	{"access", accessKind, "has no implicit TLS", []string{"TLS: from", "login: under", "login: a wrong", "drain"}},
+	{"access", accessKind, "hides STARTTLS", []string{"TLS: STARTTLS"}},
+	{"access", accessKind, "obeys what came before TLS", []string{"TLS: what"}},
+	{"access", accessKind, "logs in without TLS", []string{"login: none"}},
+	{"access", accessKind, "asks before it refuses", []string{"login: none"}},
+	{"access", accessKind, "takes no password", []string{"login: under"}},
+	{"access", accessKind, "takes every password", []string{"login: a wrong"}},
+	{"access", accessKind, "ends at an endless line", []string{"trouble"}},
+	{"access", accessKind, "cuts clients off", []string{"drain: clients"}},
 }
 
 // allModes adds one for each odd mail.
@@ -150,7 +152,7 @@ func allModes() []mode {
 			filter = append(filter, "envelopes", "unknown event")
 			deliver = append(deliver, "recipients", "succeeds", "repeated key")
 		}
-		out = append(out, mode{"filter", filtering_, "fails at mail: " + l.Name, filter}, mode{"deliver", delivering_, "fails at mail: " + l.Name, deliver})
+		out = append(out, mode{"filter", filterKind, "fails at mail: " + l.Name, filter}, mode{"deliver", deliverKind, "fails at mail: " + l.Name, deliver})
 	}
 	return out
 }
@@ -177,7 +179,7 @@ func look(t *testing.T, kind, broken, among string) *conform.Report {
 	}
 	if broken != "" {
 		// What never comes need not be waited for as long as what comes late.
-		opts.Start, opts.Grace = 20*time.Second, 2*time.Second
+		opts.Start, opts.Drain, opts.Grace = 20*time.Second, time.Second, 1500*time.Millisecond
 		if strings.Contains(broken, "flush") {
 			opts.Start = 2 * time.Second
 		}

@@ -59,6 +59,8 @@ type Options struct {
 	LargeBytes int64
 	// Start is how long a process may take to its handshake; 0: 30 s.
 	Start time.Duration
+	// Drain is what a drain is given; 0: 3 s.
+	Drain time.Duration
 	// Grace is how late an end, an answer or a cancel may be; 0: 5 s. On a busy
 	// machine nothing is ever on time.
 	Grace time.Duration
@@ -82,6 +84,9 @@ func Run(t conform.T, opts Options) *v1.DescribeResponse {
 	s.opts.Command = append([]string{path}, opts.Command[1:]...)
 	if s.opts.Start == 0 {
 		s.opts.Start = 30 * time.Second
+	}
+	if s.opts.Drain == 0 {
+		s.opts.Drain = 3 * time.Second
 	}
 	if s.opts.Grace == 0 {
 		s.opts.Grace = 5 * time.Second

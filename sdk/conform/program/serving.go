@@ -102,7 +102,7 @@ func (s *suite) ofItsKind(t conform.T) {
 				return s.subject(s.fresh(t, nil))
 			}
 			return s.subject(s.running(t))
-		}, accesstest.Options{Facts: s.opts.Facts})
+		}, accesstest.Options{Facts: s.opts.Facts, Patience: 4 * s.opts.Grace})
 	}
 }
 
