@@ -2,11 +2,11 @@
 
 import email
 import email.policy
-import re
 import smtplib
 
-from harness import (CONFIGS, DEV, HOST, MEG, PASSWORD, TOM, UNVERIFIED, WORK, Mailbox, arrived, case, check, emptied, file_of,
+from harness import (DEV, HOST, MEG, PASSWORD, TOM, UNVERIFIED, WORK, Mailbox, arrived, case, check, emptied, file_of,
                      ident_of, new_mail, run, same_mail, until)
+
 
 def swaks(mail, *more, port=DEV.mx, to=MEG, ok=True):
     # --data takes %...% and a backslash with an n apart: the mails have neither.
@@ -74,20 +74,6 @@ def curl_smtp():
         run("curl", "-sS", "--url", f"smtp://{HOST}:{DEV.submission}", "--user", f"{TOM}:{PASSWORD}", "--mail-from", TOM,
             "--mail-rcpt", MEG, "--upload-file", file_of(mail), *more)
     arrived([clear, tls])
-
-
-@case()
-def curl_welcome():
-    """The two lines that `make run` prints do what they say."""
-    emptied()
-    welcome = re.search(r"(?s)<<-EOT\n(.*?)\n\s*EOT\n", (CONFIGS / "dev.hcl").read_text())[1]
-    send = welcome.split("Send a mail:\n")[1].split("Read it:")[0].strip()
-    fetch = welcome.split("Read it:\n")[1].strip()
-    run("bash", "-c", send.replace("curl ", "curl -sS ", 1))
-    with Mailbox() as box:
-        box.wait(1)
-    said = run("bash", "-c", fetch.replace("curl ", "curl -sS ", 1))
-    check("You have got mail" in said and "Hello Meg" in said, "the mail is printed")
 
 
 @case()

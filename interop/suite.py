@@ -17,7 +17,8 @@ import sys
 import time
 
 import harness
-import send  # noqa: F401: registers its cases, as those below do
+import start  # noqa: F401: registers its cases, as those below do
+import send  # noqa: F401
 import protocol  # noqa: F401
 import read  # noqa: F401
 import bulk  # noqa: F401
