@@ -29,7 +29,7 @@ func Filter(t testing.TB, p sdk.Plugin, config any, opts ...Option) func(*v1.Fil
 		}
 		sent := &v1.FilterCall{
 			Event: call.GetEvent(), Envelope: call.GetEnvelope(), Recipient: call.GetRecipient(), Results: call.GetResults(),
-			IdempotencyKey: call.GetIdempotencyKey(), Authenticated: call.GetAuthenticated(),
+			IdempotencyKey: call.GetIdempotencyKey(), Authenticated: call.GetAuthenticated(), Observations: call.GetObservations(),
 		}
 		if want.GetBody() == v1.FilterInterest_FULL {
 			sent.Message = call.GetMessage()
@@ -50,7 +50,7 @@ func Filter(t testing.TB, p sdk.Plugin, config any, opts ...Option) func(*v1.Fil
 // to Meg; above mail.InlineLimit it is a file, as from the core.
 func Message(t testing.TB, text string) *v1.FilterCall {
 	t.Helper()
-	text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\n", "\r\n")
+	text = crlf(text)
 	m := mail.FromBytes([]byte(text))
 	if len(text) > mail.InlineLimit {
 		path := filepath.Join(t.TempDir(), "message")
@@ -59,14 +59,9 @@ func Message(t testing.TB, text string) *v1.FilterCall {
 		}
 		m = mail.FromFile(path, int64(len(text)))
 	}
-	return &v1.FilterCall{
-		Event: v1.FilterEvent_MESSAGE, Recipient: -1, Message: m.Ref(), Header: header(text), IdempotencyKey: "test",
-		Envelope: &v1.Envelope{
-			Transaction: "test", QueueId: "test", Sender: "tom@hanks.example", Size: int64(len(text)),
-			Recipients: []*v1.Recipient{{Address: "meg@ryan.example"}},
-			Client:     &v1.Client{Ip: "192.0.2.1", Hello: "mx.hanks.example", Protocol: "ESMTP"},
-		},
-	}
+	call := before(v1.FilterEvent_MESSAGE, meg)
+	call.Message, call.Header, call.Envelope.Size = m.Ref(), header(text), int64(len(text))
+	return call
 }
 
 // header splits the fields of a header with CRLF line ends (RFC 5322 section 2.2).

@@ -43,6 +43,7 @@ type Instance struct {
 	DataSocket string
 	DataDir    string
 	t          testing.TB
+	log        journal
 }
 
 // Option changes what Configure tells the plugin.
@@ -181,7 +182,7 @@ func (in *Instance) serve(p sdk.Plugin, path string) {
 	}
 	life, end := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	log := zerolog.New(zerolog.NewTestWriter(t))
+	log := zerolog.New(zerolog.MultiLevelWriter(zerolog.NewTestWriter(t), &in.log))
 	go func() { served <- sdk.ServeInstance(life, lis, sdk.NewServer(p, log)) }()
 	cc, err := grpc.NewClient("unix:"+path, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(stream.MaxMessage)))
