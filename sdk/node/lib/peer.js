@@ -14,6 +14,7 @@ const TOKEN_KEY = 'stagecoach-token';
 // How long a draining end waits for calls that were written before the other side
 // knew of it, in milliseconds.
 const QUIET = 50;
+const LAST_ANSWERS = 100;
 
 /** The tokens that open a data socket, as hashes: the time that a look-up takes says nothing. */
 export class Tokens {
@@ -72,7 +73,7 @@ export class PeerServer {
       await sleep(QUIET / 10);
     }
     for (const s of this.#sessions) s.close();
-    await ended(this.#grpc, 200);
+    await ended(this.#grpc);
   }
 
   /** Ends all at once. */
@@ -94,9 +95,9 @@ export async function within(ms, promise) {
   }
 }
 
-/** Lets a server's calls end, for so many milliseconds. */
-export async function ended(server, ms) {
-  await within(ms, new Promise((resolve) => { server.tryShutdown(resolve); }));
+/** Ends a server, but lets its last answers out. Callers keep their connections for as long as they like. */
+export async function ended(server) {
+  await within(LAST_ANSWERS, new Promise((resolve) => { server.tryShutdown(resolve); }));
   server.forceShutdown();
 }
 

@@ -209,7 +209,7 @@ export class Service {
     }
     this.#peerServer?.stop();
     for (const p of this.#peers.values()) p.close();
-    await ended(this.#server, 500);
+    await ended(this.#server);
     if (this.#started) await this.value.close();
     this.#started = false;
   }
