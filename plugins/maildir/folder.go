@@ -52,13 +52,15 @@ func checkName(name string) (string, error) {
 }
 
 // folder is the directory of a mailbox: Maildir++ has ".A.B" for A/B and the
-// Maildir itself for INBOX. What would be misread stands as %XX.
+// Maildir itself for INBOX. What is beyond ASCII stands in modified UTF-7, what
+// would be misread as %XX.
 func folder(name string) string {
 	if name == inbox {
 		return ""
 	}
 	var b strings.Builder
 	b.WriteByte('.')
+	name = toUTF7(name)
 	for i := range len(name) {
 		switch c := name[i]; c {
 		case '/':
@@ -90,7 +92,11 @@ func nameOf(dir string) (name string, ok bool) {
 			b.WriteByte(dir[i])
 		}
 	}
-	name, err := checkName(b.String())
+	name, ok = fromUTF7(b.String())
+	if !ok {
+		return "", false
+	}
+	name, err := checkName(name)
 	return name, err == nil && folder(name) == dir
 }
 

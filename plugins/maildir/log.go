@@ -154,8 +154,9 @@ func (b *box) drop(list []tombstone) {
 	})
 }
 
-// load reads the log up to its first torn record, which a crash left, and begins
-// a new one with the sum when most of it is history.
+// load reads the log. A torn last record, which a crash left, is cut off. A
+// damaged one before others is passed over: the log is set aside and a new one
+// begun with the sum of the rest, as when most of it is history.
 func (a *account) load() error {
 	a.state = state{boxes: map[uint32]*box{}, deposits: map[string]deposited{}, threads: map[uint64]uint64{}}
 	path := filepath.Join(a.dir, logName)
@@ -166,39 +167,65 @@ func (a *account) load() error {
 	if err != nil {
 		return err
 	}
-	r := bufio.NewReader(f)
-	var whole int64
-	for {
-		line, err := r.ReadBytes('\n')
-		rec := &record{}
-		if err != nil || !decode(line, rec) {
-			if err != nil && err != io.EOF {
-				f.Close()
-				return err
-			}
-			break
-		}
-		whole += int64(len(line))
-		a.apply(rec)
-	}
-	if len(a.boxes) == 0 {
+	damaged, err := a.replay(f)
+	if err == nil && len(a.boxes) == 0 {
 		// The first record is written whole before the log has its name.
-		f.Close()
-		return fmt.Errorf("%s is damaged: move it away and the folders get new UIDs", path)
+		err = fmt.Errorf("%s is damaged: move it away and the folders get new UIDs", path)
 	}
-	if err := f.Truncate(whole); err != nil {
-		f.Close()
-		return err
-	}
-	if _, err := f.Seek(whole, io.SeekStart); err != nil {
+	if err != nil {
 		f.Close()
 		return err
 	}
 	a.log, a.loaded = f, true
-	if a.records > 1000 {
-		return a.compact()
+	if damaged > 0 {
+		err = a.setLogAside(path)
+		a.s.opts.Log.Error().Str("account", a.name).Int("records", damaged).Str("copy", path+".damaged").
+			Msg("storage maildir: the log has damaged records; what they told of gets new UIDs")
 	}
-	return nil
+	if err == nil && (damaged > 0 || a.records > 1000) {
+		err = a.compact()
+	}
+	if err != nil {
+		a.unload()
+	}
+	return err
+}
+
+// replay applies the records of f, cuts off a torn end, and counts what is
+// damaged before it.
+func (a *account) replay(f *os.File) (damaged int, err error) {
+	r := bufio.NewReader(f)
+	var whole, read int64
+	bad := 0 // since the last good one
+	for {
+		line, err := r.ReadBytes('\n')
+		if err != nil && err != io.EOF {
+			return 0, err
+		}
+		read += int64(len(line))
+		if rec := (&record{}); decode(line, rec) {
+			a.apply(rec)
+			whole, damaged, bad = read, damaged+bad, 0
+		} else if len(line) > 0 {
+			bad++
+		}
+		if err == io.EOF {
+			break
+		}
+	}
+	if err := f.Truncate(whole); err != nil {
+		return 0, err
+	}
+	_, err = f.Seek(whole, io.SeekStart)
+	return damaged, err
+}
+
+// setLogAside keeps the log under another name, for whoever wants to repair it.
+func (a *account) setLogAside(path string) error {
+	if err := os.Remove(path + ".damaged"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.Link(path, path+".damaged")
 }
 
 // create makes the Maildir of a new account.
