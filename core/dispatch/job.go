@@ -31,8 +31,12 @@ type job struct {
 	body  spool.Body
 	log   zerolog.Logger
 
-	mu   sync.Mutex
-	open int // due recipients not yet journalled
+	// journal is held over a commit: the last one gives the lease back, and must
+	// not overtake another's.
+	journal sync.Mutex
+	open    int // due recipients not yet journalled; under journal
+
+	mu sync.Mutex
 	// hands is how recipients were delivered, for the notices.
 	hands map[int32]deliver.Hand
 }

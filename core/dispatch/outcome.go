@@ -140,10 +140,10 @@ func (j *job) commit(ctx context.Context, changes []queue.Change) error {
 	if len(notices) > 0 {
 		changes[0].Enqueue = append(changes[0].Enqueue, notices...)
 	}
-	j.mu.Lock()
+	j.journal.Lock()
+	defer j.journal.Unlock()
 	j.open -= len(changes)
 	keep := j.open > 0
-	j.mu.Unlock()
 	// What happened, happened: the journal is written even when the dispatcher
 	// is being stopped.
 	if err := j.Queue.Commit(context.WithoutCancel(ctx), j.claim, changes, keep); err != nil {
