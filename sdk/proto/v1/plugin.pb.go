@@ -1109,8 +1109,8 @@ type Grant struct {
 	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
 	Token   string `protobuf:"bytes,4,opt,name=token,proto3" json:"token,omitempty"`
 	// upload_dir: message bodies larger than the inline limit are handed to the
-	// storage by writing them under this directory (it takes the file over). For
-	// the role "storage" alone.
+	// storage by writing them under this directory. It copies or links the file
+	// before it answers; the caller removes it. For the role "storage" alone.
 	UploadDir     string `protobuf:"bytes,5,opt,name=upload_dir,json=uploadDir,proto3" json:"upload_dir,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -2285,8 +2285,8 @@ func (x *Param) GetValue() []byte {
 
 // AppendRequest stores messages that a client brought, octet for octet: all of
 // them or none. A message above the inline limit is a file under the grant's
-// upload_dir; the storage takes it over. Not repeatable: after UNAVAILABLE the
-// caller does not know.
+// upload_dir, which the storage copies or links before it answers. Not
+// repeatable: after UNAVAILABLE the caller does not know.
 type AppendRequest struct {
 	state     protoimpl.MessageState   `protogen:"open.v1"`
 	MailboxId string                   `protobuf:"bytes,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`
