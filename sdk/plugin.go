@@ -34,10 +34,11 @@ const storageConcurrent = 4096
 // files and take its time; then calls come. The constructed value may also
 // implement Drainer and io.Closer.
 type Plugin struct {
-	// Name as it stands in HCL: filter "NAME" "…".
-	Name    string
+	// Name as it stands in HCL: filter "NAME" "…". Letters, digits, _ and -.
+	Name string
+	// Version of the plugin, in any form.
 	Version string
-	// Summary in one line.
+	// Summary in one line, for `stagecoach plugin list`.
 	Summary string
 	// Config is a struct whose values are the defaults; see package schema for
 	// its tags. nil: the block has no attributes. It may implement Validator
@@ -45,7 +46,8 @@ type Plugin struct {
 	Config any
 	// Interest of a filter: what it is asked and what it is given to see.
 	Interest *v1.FilterInterest
-	// Needs beyond the plugin's own process; what is not named is denied.
+	// Needs beyond the plugin's own process. To a bundled plugin what is not named
+	// is denied; another one's the operator grants in its sandbox block.
 	Needs *v1.Needs
 	// MaxConcurrent calls; 0 means stream.DefaultCredits, 4096 for a storage
 	// (every watcher is one).
@@ -53,10 +55,18 @@ type Plugin struct {
 	// Features of the contract's minor versions that the plugin uses.
 	Features []string
 
-	Filter    func(ctx context.Context, in *Instance) (filter.Filter, error)
-	Storage   func(ctx context.Context, in *Instance) (storage.Storage, error)
-	Access    func(ctx context.Context, in *Instance) (access.Server, error)
-	Deliver   func(ctx context.Context, in *Instance) (deliver.Deliverer, error)
+	// One of these makes the instance, once, at Ready: within 60 s. Its error is
+	// shown to the operator as it is.
+
+	// Filter is asked about mail.
+	Filter func(ctx context.Context, in *Instance) (filter.Filter, error)
+	// Storage keeps mailboxes.
+	Storage func(ctx context.Context, in *Instance) (storage.Storage, error)
+	// Access serves a storage's mailboxes to clients.
+	Access func(ctx context.Context, in *Instance) (access.Server, error)
+	// Deliver is a way out.
+	Deliver func(ctx context.Context, in *Instance) (deliver.Deliverer, error)
+	// Directory knows who exists and who may log in.
 	Directory func(ctx context.Context, in *Instance) (directory.Directory, error)
 }
 
@@ -72,13 +82,16 @@ type Instance struct {
 	Hostname string
 	// Config points to a filled copy of Plugin.Config.
 	Config any
-	Log    zerolog.Logger
+	// Log ends in the server's log under Name. Nothing else may write to stdout.
+	Log zerolog.Logger
 	// Access is set for access plugins.
 	Access *access.Host
 	// SpoolDirs are the directories under which the messages' files lie.
 	SpoolDirs []string
-	Metrics   *Metrics
-	// Calls to other plugins, by the role that a grant gave ("storage", "auth").
+	// Metrics appear on the server's /metrics with the label plugin=Name.
+	Metrics *Metrics
+	// Peers are calls to other plugins, by the role that a grant gave ("storage",
+	// "auth"). An access plugin has clients of them in Access.
 	Peers map[string]stream.Caller
 }
 

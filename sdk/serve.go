@@ -52,6 +52,7 @@ var _ plugin.GRPCPlugin = (*GRPCPlugin)(nil)
 // Client is what the calling end dispenses.
 type Client struct {
 	v1.PluginClient
+	// Conn is whose connection it uses.
 	Conn *grpc.ClientConn
 	// Context ends when go-plugin has seen the process exit.
 	Context context.Context

@@ -17,7 +17,11 @@ import (
 // Drain was called and the sessions have ended; Drain tells clients to go and
 // returns when they have, or when ctx ends.
 type Server interface {
+	// Serve accepts on the listeners. An error ends the instance's work and shows
+	// in its health; ctx ends when the process is to end at once.
 	Serve(ctx context.Context) error
+	// Drain closes the listeners, tells clients to go (BYE, [SYS/TEMP]) and waits.
+	// ctx has the operator's patience, 10 s by default.
 	Drain(ctx context.Context) error
 }
 
@@ -25,22 +29,30 @@ type Server interface {
 // other plugins directly, over sockets that survive their restarts: a call that
 // meets a restart waits for the new process within its context's deadline.
 type Host struct {
-	Hostname  string
+	// Hostname of the server, for greetings.
+	Hostname string
+	// Listeners that the core bound, one at least. They outlive the process.
 	Listeners []Listener
 	// TLS is nil if the block has none.
 	TLS *tls.Config
 	// InsecureAuth allows plain-text login without TLS (loopback tests only).
 	InsecureAuth bool
-	Storage      storage.Storage
-	Directory    directory.Directory
+	// Storage has the mailboxes. What only reads is repeated after a restart;
+	// Append, Copy, SetFlags, Expunge and the like then fail as UNAVAILABLE, and
+	// whether they were done is to be looked up.
+	Storage storage.Storage
+	// Directory knows who may log in.
+	Directory directory.Directory
 	// UploadDir is where a message larger than mail.InlineLimit is written
-	// before it is appended; the storage takes the file over.
+	// before it is appended; remove the file afterwards.
 	UploadDir string
-	Log       zerolog.Logger
+	// Log ends in the server's log under the instance's name.
+	Log zerolog.Logger
 }
 
 // Listener is a bound socket.
 type Listener struct {
 	net.Listener
+	// ImplicitTLS: TLS from the first octet (IMAPS, POP3S; RFC 8314).
 	ImplicitTLS bool
 }

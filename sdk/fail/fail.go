@@ -33,9 +33,13 @@ const (
 // Error is a failure with its kind and, where the failing side wants certain
 // words said to an SMTP client, the reply.
 type Error struct {
-	Kind  Kind
-	Text  string
+	// Kind decides what the caller does, and what an SMTP client is told.
+	Kind Kind
+	// Text says what went wrong, for the operator's log.
+	Text string
+	// Reply in place of the kind's own; nil: the kind's (see Reply).
 	Reply *pluginv1.SMTPReply
+	// Cause stays on this side of the boundary; its text goes over.
 	Cause error
 }
 

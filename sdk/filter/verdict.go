@@ -17,26 +17,32 @@ type Verdict struct {
 // Accept has nothing against the mail.
 func Accept() *Verdict { return action(v1.Verdict_ACCEPT, nil, "") }
 
-// Reject refuses the mail, or the recipient asked about, for good. code is 5xx;
-// enhanced is the status code of RFC 3463 ("5.7.1"; empty: derived from code);
-// text is said to the client.
+// Reject refuses the command, the recipient or the mail asked about, for good; at
+// ROUTE and PRE_DELIVERY the recipients fail and the sender gets a notice. code is
+// 5xx (another becomes 550); enhanced is the status code of RFC 3463 (empty:
+// "5.7.1"); text, one line, is said to the client.
 func Reject(code int, enhanced, text string) *Verdict {
 	return action(v1.Verdict_REJECT, reply(code, enhanced, text), "")
 }
 
-// Defer refuses it for now: the client will try again. code is 4xx.
+// Defer refuses it for now: the client will try again; behind the queue the
+// recipients wait for the next attempt. code is 4xx (another becomes 451), enhanced
+// empty is "4.7.1".
 func Defer(code int, enhanced, text string) *Verdict {
 	return action(v1.Verdict_DEFER, reply(code, enhanced, text), "")
 }
 
-// Discard answers success and delivers to nobody.
+// Discard answers success, delivers to nobody and tells nobody; at RCPT this
+// recipient only.
 func Discard() *Verdict { return action(v1.Verdict_DISCARD, nil, "") }
 
-// Hold accepts the mail and keeps it in the queue until an operator releases it.
-// The reason is shown to the operator.
+// Hold accepts the mail and keeps it in the queue until an operator releases it;
+// at RCPT this recipient only. The reason is shown to the operator.
 func Hold(reason string) *Verdict { return action(v1.Verdict_HOLD, nil, reason) }
 
-// Disconnect says the reply (421 or 554) and ends the connection.
+// Disconnect says the text and ends the connection. The client sees 421, whatever
+// code is: the one after which SMTP lets a server go (RFC 5321 section 3.8).
+// Behind the queue it is a Reject.
 func Disconnect(code int, enhanced, text string) *Verdict {
 	return action(v1.Verdict_DISCONNECT, reply(code, enhanced, text), "")
 }
@@ -70,7 +76,8 @@ func (v *Verdict) Reason(reason string) *Verdict {
 	return v
 }
 
-// Delay makes the client wait for the reply: at most 60 s.
+// Delay makes the client wait for the reply, with every verdict: at most 60 s.
+// Behind the queue it does nothing.
 func (v *Verdict) Delay(d time.Duration) *Verdict {
 	v.verdict().DelayMs = d.Milliseconds()
 	return v
@@ -82,8 +89,10 @@ func (v *Verdict) SkipRest() *Verdict {
 	return v
 }
 
-// For sets another verdict for one recipient (Recipient.Index of the envelope).
-// Of other only the verdict itself counts, not what was added to it.
+// For sets another verdict for one recipient (Recipient.Index of the envelope),
+// if this one accepts. Of other only the verdict itself counts, not what was added
+// to it. SMTP has one reply for all recipients of a message: those rejected get
+// the sender a notice, and one deferred defers all; LMTP tells of each.
 func (v *Verdict) For(recipient int32, other *Verdict) *Verdict {
 	if v.reply.PerRecipient == nil {
 		v.reply.PerRecipient = map[int32]*v1.Verdict{}
@@ -99,7 +108,7 @@ func (v *Verdict) Score(points float64) *Verdict {
 	return v
 }
 
-// Note goes into the mail's trace.
+// Note goes into the mail's trace, which is the server's log.
 func (v *Verdict) Note(text string) *Verdict {
 	v.reply.Note = text
 	return v
@@ -113,7 +122,9 @@ func (v *Verdict) tag(name string, t *v1.Tag) *Verdict {
 	return v
 }
 
-// Tag sets tags.NAME, which routes and later filters read, to a string.
+// Tag sets tags.NAME, which routes and later filters read, to a string. The name
+// is letters, digits, _ and -; the last filter to set one has its way. What is set
+// at CONNECT, HELLO or AUTH holds for all mails of the connection.
 func (v *Verdict) Tag(name, value string) *Verdict {
 	return v.tag(name, &v1.Tag{Value: &v1.Tag_Text{Text: value}})
 }
@@ -194,6 +205,7 @@ func (v *Verdict) replaceBody(m *mail.Message) *Verdict {
 }
 
 // AddRecipient adds a forward-path without brackets, with no DSN parameters.
+// Behind the queue that is done at the first attempt only.
 func (v *Verdict) AddRecipient(address string) *Verdict {
 	return v.AddRecipientDSN(&v1.Recipient{Address: address})
 }
@@ -203,7 +215,8 @@ func (v *Verdict) AddRecipientDSN(r *v1.Recipient) *Verdict {
 	return v.edit(&v1.Edit{Edit: &v1.Edit_AddRecipient_{AddRecipient: &v1.Edit_AddRecipient{Recipient: r}}})
 }
 
-// DeleteRecipient removes the recipient with that index of the envelope.
+// DeleteRecipient removes the recipient with that index of the envelope; nobody
+// is told.
 func (v *Verdict) DeleteRecipient(index int32) *Verdict {
 	return v.edit(&v1.Edit{Edit: &v1.Edit_DeleteRecipient_{DeleteRecipient: &v1.Edit_DeleteRecipient{Index: index}}})
 }
@@ -214,13 +227,19 @@ func (v *Verdict) SetSender(address string, parameters *v1.MailParameters) *Verd
 	return v.edit(&v1.Edit{Edit: &v1.Edit_SetSender_{SetSender: &v1.Edit_SetSender{Address: address, Parameters: parameters}}})
 }
 
-// Hints steer the queue and the routes; fields left unset say nothing.
+// Hints steer the queue and the delivery; fields left unset say nothing, and of
+// several filters' the last one set stands. Behind the queue they hold for the
+// attempt; Priority and ExpiresMs count only before it.
 func (v *Verdict) Hints(h *v1.RouteHints) *Verdict {
 	v.reply.Hints = h
 	return v
 }
 
-// Inject queues a further message: an auto-reply, a copy.
+// Inject queues a further message: an auto-reply (its sender is empty, RFC 3834
+// section 3.3), a copy. It is queued together with the mail, and not at all if
+// that is refused; behind the queue at the first attempt only. m is small, or a
+// file as in ReplaceBodyFile. At CONNECT, HELLO and AUTH there is no mail yet:
+// nothing is queued.
 func (v *Verdict) Inject(sender string, recipients []string, m *mail.Message) *Verdict {
 	in := &v1.Injection{Sender: sender, Message: m.Ref()}
 	for i, r := range recipients {

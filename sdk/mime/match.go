@@ -15,7 +15,9 @@ const (
 	maxCriteriaDepth = 100
 )
 
-// Columns is what a store knows of a message without opening it.
+// Columns is what a store knows of a message without opening it: UID, Flags
+// (v1.Flag bits), Keywords, ModSeq, Size in octets, ReceivedMS (INTERNALDATE) and
+// SavedMS in Unix milliseconds, MessageID and ThreadID (object ids, RFC 8474).
 type Columns struct {
 	UID        uint32
 	Flags      uint32
@@ -31,7 +33,9 @@ type Columns struct {
 // Candidate is a message that a search looks at; each method is called only
 // where the cheaper ones do not decide.
 type Candidate interface {
+	// Columns cost nothing.
 	Columns() Columns
+	// Summary and Structure as they were rendered when the message was stored.
 	Summary() (*v1.Summary, error)
 	Structure() (*v1.Part, error)
 	// Header is the raw header.

@@ -29,6 +29,7 @@ const (
 // Rendered is what Summarize found. Offsets in Structure count from the first
 // octet read.
 type Rendered struct {
+	// Summary of the header, Structure of the whole; never nil.
 	Summary   *v1.Summary
 	Structure *v1.Part
 	// HeaderLen is the length of the header with its final empty line.

@@ -10,7 +10,8 @@ import (
 // Entry is a line of the plugin's log.
 type Entry struct {
 	// Level is "debug", "info", "warn" or "error".
-	Level   string
+	Level string
+	// Message without the fields.
 	Message string
 	// Fields as JSON has them: numbers are float64.
 	Fields map[string]any

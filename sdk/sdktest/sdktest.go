@@ -41,9 +41,10 @@ type Instance struct {
 	Caller *stream.Conn
 	// DataSocket is where peers reach a storage or a directory.
 	DataSocket string
-	DataDir    string
-	t          testing.TB
-	log        journal
+	// DataDir of the instance, if Needs asked for one.
+	DataDir string
+	t       testing.TB
+	log     journal
 }
 
 // Option changes what Configure tells the plugin.
