@@ -308,23 +308,45 @@ func below(p string, granted []string) bool {
 	})
 }
 
-// checkSandboxUsers finds access plugins whose uploads their storage could not
-// read.
+// checkSandboxUsers finds access plugins that run as another user than their
+// storage: each reads files that the other one wrote, uploads and large messages.
 func (l *loader) checkSandboxUsers() {
 	for _, i := range l.cfg.Instances {
-		to := i.Storage
-		if to == nil || to.Sandbox == nil || to.Sandbox.UID == 0 {
+		if i.Storage == nil {
 			continue
 		}
-		uid, as := 0, "the core's user"
-		if i.Sandbox != nil && i.Sandbox.User != "" {
-			uid, as = i.Sandbox.UID, i.Sandbox.User
+		uid, as := i.Sandbox.runsAs()
+		other, them := i.Storage.Sandbox.runsAs()
+		if uid == other {
+			continue
 		}
-		if uid != to.Sandbox.UID {
-			l.err(i.Range, fmt.Sprintf("%s runs as %s and its storage %s as %s, which could not read the messages that clients upload", i.Ref, as, to.Ref, to.Sandbox.User),
-				fmt.Sprintf("Write in %s: sandbox { user = %q }", i.Ref, to.Sandbox.User))
+		at, user := i.Ref, i.Storage.Sandbox
+		if other == 0 {
+			at, user = i.Storage.Ref, i.Sandbox
 		}
+		l.err(i.Range, fmt.Sprintf("%s runs as %s and its storage %s as %s: they could not read each other's messages", i.Ref, as, i.Storage.Ref, them),
+			fmt.Sprintf("Write in %s: sandbox { user = %q }", at, user.User))
 	}
+}
+
+func (s *Sandbox) runsAs() (uid int, name string) {
+	if s == nil || s.UID == 0 {
+		return 0, "the core's user"
+	}
+	return s.UID, s.User
+}
+
+// MessagePaths are the paths, beside its data directory, where a storage keeps
+// messages: those that its block grants or names, whatever the plugin wishes.
+func (i *Instance) MessagePaths() []string {
+	var paths []string
+	if i.Sandbox != nil {
+		paths = append(paths, i.Sandbox.Write...)
+	}
+	for _, p := range i.Describe.GetNeeds().GetWritePaths() {
+		paths = append(paths, i.attributePath(p)...)
+	}
+	return paths
 }
 
 // noSandboxOfItsOwn keeps the block's name for the core.

@@ -342,6 +342,34 @@ func TestStorageLinksAMessage(t *testing.T) {
 	}
 }
 
+// Who reads a storage's mailboxes reads the files that its replies refer to, and
+// writes none of them.
+func TestReaderReachesTheMessages(t *testing.T) {
+	h, _ := testHost(t)
+	dir := outside(t)
+	s := boxed("storage.test.mail", "kind=storage", Sandbox{})
+	s.Kind, s.DataDir = v1.Kind_KIND_STORAGE, filepath.Join(dir, "data")
+	reader := boxed("filter.test.reader", "", Sandbox{})
+	reader.Grants = []GrantSpec{{Role: "storage", Instance: s.Instance, MessageDirs: []string{s.DataDir}}}
+	stranger := boxed("filter.test.stranger", "", Sandbox{})
+	if _, err := provision(h, s, reader, stranger); err != nil {
+		t.Fatal(err)
+	}
+	message := filepath.Join(s.DataDir, "message")
+	if got := try(t, h.Instance(s.Instance), "write:"+message); got != "done" {
+		t.Fatal(got)
+	}
+	if got := try(t, h.Instance(reader.Instance), "read:"+message); got != "done" {
+		t.Errorf("the reader: %s", got)
+	}
+	if got := try(t, h.Instance(reader.Instance), "write:"+message); got == "done" {
+		t.Error("the reader wrote to a message")
+	}
+	if got := try(t, h.Instance(stranger.Instance), "read:"+message); got == "done" {
+		t.Error("a plugin without the grant read a message")
+	}
+}
+
 func TestTooMuchMemoryIsNamed(t *testing.T) {
 	h, log := testHost(t)
 	h.timing.usage = 20 * time.Millisecond

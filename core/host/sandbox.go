@@ -289,6 +289,7 @@ func (h *Host) rules(s *Spec, cmd *exec.Cmd, dir string) []rule {
 	add(spool, s.SpoolDirs...)
 	for _, g := range s.Grants {
 		add(mayWrite, g.UploadDir)
+		add(mayRead, g.MessageDirs...)
 	}
 	add(mayRead, box.Read...)
 	add(mayWrite, box.Write...)

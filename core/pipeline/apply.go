@@ -159,7 +159,10 @@ func (p *Pipeline) specs(cfg *config.Config, certs map[string]*certificate) ([]h
 			if err := os.MkdirAll(upload, 0o700); err != nil {
 				return nil, err
 			}
-			s.Grants = append(s.Grants, host.GrantSpec{Role: "storage", Instance: in.Storage.Ref, UploadDir: upload})
+			s.Grants = append(s.Grants, host.GrantSpec{
+				Role: "storage", Instance: in.Storage.Ref, UploadDir: upload,
+				MessageDirs: append([]string{p.instanceDir(in.Storage.Ref)}, in.Storage.MessagePaths()...),
+			})
 		}
 		if in.Kind == v1.Kind_KIND_STORAGE {
 			s.SpoolDirs = append(append([]string{}, spoolDirs...), filepath.Join(cfg.DataDir, "upload", in.Ref))
