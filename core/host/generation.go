@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"sync"
@@ -209,15 +210,10 @@ func (g *generation) watch(p *process) error {
 		select {
 		case <-p.child.exited:
 		case <-time.After(50 * time.Millisecond):
-			return p.caller.Err()
+			return brokenSession(p.caller.Err())
 		}
 	}
-	<-p.child.reaped
-	text := "process ended (" + p.child.status() + ")"
-	if last := p.lines.lastLine(); last != "" {
-		text += "; its last words: " + last
-	}
-	return errors.New(text)
+	return errors.New("process ended " + p.epitaph())
 }
 
 // probe asks for the health until the process does not answer several times in
@@ -255,8 +251,28 @@ func (g *generation) probe(ctx context.Context, p *process) error {
 		default:
 			misses = 0
 			g.report(p, resp)
+			if err := g.stuck(p); err != nil {
+				return err
+			}
 		}
 	}
+}
+
+// stuckCalls given up and not ended make a process stuck, or as many as it takes
+// at once if that is fewer.
+const stuckCalls = 8
+
+// stuck finds a process that is well and of no use: its calls were given up, it
+// ends none of them, and new ones find no room.
+func (g *generation) stuck(p *process) error {
+	if p.caller == nil {
+		return nil
+	}
+	n, since := p.caller.Abandoned()
+	if n < min(stuckCalls, p.credits) || time.Since(since) < g.h.timing.stuck {
+		return nil
+	}
+	return fmt.Errorf("it has not ended %d calls that were given up, and none at all for %s", n, time.Since(since).Round(time.Second))
 }
 
 // report notes a change of what the plugin says of its own health.

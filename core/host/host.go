@@ -76,6 +76,8 @@ type GrantSpec struct {
 	// Instance granted: a storage or a directory.
 	Instance  string
 	UploadDir string
+	// MessageDirs hold the files that the other one's replies refer to.
+	MessageDirs []string
 }
 
 // ListenerSpec is a TCP address that the host binds for an access plugin. The
@@ -100,6 +102,7 @@ type timing struct {
 	stop           time.Duration // default of Spec.StopTimeout
 	call           time.Duration // default of Spec.CallTimeout
 	usage          time.Duration // between two looks at memory and processes
+	stuck          time.Duration // without the end of a call, when some were given up
 }
 
 var defaultTiming = timing{
@@ -109,7 +112,7 @@ var defaultTiming = timing{
 	quick: time.Second, settled: 10 * time.Second,
 	breaker: 8, failedRetry: 30 * time.Second,
 	grace: 5 * time.Second, stop: 10 * time.Second, call: 30 * time.Second,
-	usage: time.Second,
+	usage: time.Second, stuck: 30 * time.Second,
 }
 
 // Host runs the plugins of one core.

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 	"github.com/stagecoach-mta/stagecoach/sdk/stream"
@@ -47,8 +49,11 @@ type Info struct {
 	P50      time.Duration `json:"p50_ns"`
 	P99      time.Duration `json:"p99_ns"`
 	// RSS in octets.
-	RSS       int64  `json:"rss"`
+	RSS int64 `json:"rss"`
+	// LastError is why the last process ended, or did not start; LastFault how the
+	// last call failed that failed by the plugin's fault without ending it.
 	LastError string `json:"last_error,omitempty"`
+	LastFault string `json:"last_fault,omitempty"`
 	// Health is what the plugin itself complains of.
 	Health string `json:"health,omitempty"`
 	// Sandboxed: the process runs in a sandbox. Unenforced are the limits of it
@@ -62,9 +67,10 @@ type Info struct {
 
 // Instance is the handle to one instance. It survives restarts and reloads.
 type Instance struct {
-	name  string
-	place *place
-	stats stats
+	name   string
+	place  *place
+	stats  stats
+	faults faults
 
 	mu       sync.Mutex
 	gen      *generation
@@ -76,8 +82,8 @@ type Instance struct {
 
 var _ stream.Caller = (*Instance)(nil)
 
-func newInstance(name string, p *place) *Instance {
-	return &Instance{name: name, place: p, changed: make(chan struct{})}
+func newInstance(name string, p *place, log zerolog.Logger) *Instance {
+	return &Instance{name: name, place: p, faults: faults{log: log}, changed: make(chan struct{})}
 }
 
 // update changes what mu guards and wakes who waits for it.
@@ -101,7 +107,9 @@ func (i *Instance) Call(ctx context.Context, call *v1.Call) (*v1.Reply, error) {
 	defer cancel()
 	var reply *v1.Reply
 	err := i.on(ctx, func(c stream.Caller) (err error) {
-		reply, err = c.Call(ctx, call)
+		if reply, err = c.Call(ctx, call); err == nil {
+			err = fitting(call, reply)
+		}
 		return err
 	})
 	return reply, err
@@ -110,7 +118,16 @@ func (i *Instance) Call(ctx context.Context, call *v1.Call) (*v1.Reply, error) {
 // Stream implements stream.Caller, as Call, but without the call timeout: a
 // Watch has no end.
 func (i *Instance) Stream(ctx context.Context, call *v1.Call, each func(*v1.Reply) error) error {
-	return i.on(ctx, func(c stream.Caller) error { return c.Stream(ctx, call, each) })
+	return i.on(ctx, func(c stream.Caller) error {
+		return c.Stream(ctx, call, func(reply *v1.Reply) error {
+			if reply.GetResponse() != nil {
+				if err := fitting(call, reply); err != nil {
+					return err
+				}
+			}
+			return each(reply)
+		})
+	})
 }
 
 // bound gives a call its deadline.
@@ -140,6 +157,7 @@ func (i *Instance) on(ctx context.Context, f func(stream.Caller) error) error {
 			if err = f(p.caller); err == nil {
 				p.served.Store(true)
 			}
+			i.faults.note(err)
 		}
 		p.release()
 	}
@@ -257,6 +275,7 @@ func (i *Instance) Info() Info {
 		info.Unenforced = p.child.unenforced()
 	}
 	i.stats.fill(&info)
+	info.LastFault = i.faults.lastOne()
 	return info
 }
 

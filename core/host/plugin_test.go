@@ -145,6 +145,7 @@ func (p *testPlugin) kind() v1.Kind {
 }
 
 func (p *testPlugin) Configure(_ context.Context, req *v1.ConfigureRequest) (*v1.ConfigureResponse, error) {
+	p.exitIfThere("exit-in-configure", 5)
 	p.config = req
 	p.addTokens(req.GetDataTokens())
 	resp := &v1.ConfigureResponse{}
@@ -170,6 +171,7 @@ func (p *testPlugin) addTokens(tokens []string) {
 }
 
 func (p *testPlugin) Ready(context.Context, *v1.ReadyRequest) (*v1.ReadyResponse, error) {
+	p.exitIfThere("exit-in-ready", 6)
 	if p.has("not-ready") {
 		return nil, status.Error(codes.FailedPrecondition, "the database is locked")
 	}
@@ -299,6 +301,9 @@ func (p *testPlugin) Rebind(_ context.Context, req *v1.RebindRequest) (*v1.Rebin
 }
 
 func (p *testPlugin) Session(s grpc.BidiStreamingServer[v1.Frame, v1.Frame]) error {
+	if p.has("hostile") {
+		return p.hostile(s)
+	}
 	return stream.Serve(s.Context(), s, 0, p.answer)
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/hashicorp/go-plugin/runner"
 	"github.com/rs/zerolog"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -48,15 +49,19 @@ type process struct {
 	conn  *grpc.ClientConn
 	api   v1.PluginClient
 	lines *lineLog
-	// tasks are the readers of its output.
-	tasks sync.WaitGroup
-	grace time.Duration
+	// tasks are the readers of its output; spoken is closed when the one of its
+	// stderr has read it all.
+	tasks  sync.WaitGroup
+	spoken chan struct{}
+	grace  time.Duration
 
 	describe *v1.DescribeResponse
 	interest *v1.FilterInterest
 	warnings []*v1.Diagnostic
 	// caller is nil before serve, and for access plugins, whom nobody calls.
 	caller *stream.Conn
+	// credits are the calls that it takes at once.
+	credits int
 
 	mu       sync.Mutex
 	calls    int
@@ -70,7 +75,7 @@ func (h *Host) start(ctx context.Context, s *Spec, dir string, files []*os.File)
 	defer cancel()
 	p := &process{
 		spec: s, log: h.log.With().Str("plugin", s.Instance).Logger(),
-		dir: filepath.Join(dir, strconv.Itoa(h.nextSequence())), grace: h.timing.grace,
+		dir: filepath.Join(dir, strconv.Itoa(h.nextSequence())), grace: h.timing.grace, spoken: make(chan struct{}),
 	}
 	p.lines = newLineLog(p.log)
 	if err := os.Mkdir(p.dir, 0o700); err != nil {
@@ -206,6 +211,7 @@ func (p *process) notStarted(ctx context.Context, err error) error {
 // readOutput logs what the process writes to its stderr.
 func (p *process) readOutput() {
 	p.tasks.Go(func() {
+		defer close(p.spoken)
 		w := &lineWriter{log: p.lines}
 		_, _ = io.Copy(w, p.child.stderr)
 		w.flush()
@@ -251,15 +257,36 @@ func (p *process) failed(call string, err error) error {
 	if st, ok := status.FromError(err); ok {
 		text = st.Message()
 	}
-	select {
-	case <-p.child.reaped:
-		text = "the process ended (" + p.child.status() + ")"
-		if last := p.lines.lastLine(); last != "" {
-			text += "; its last words: " + last
-		}
-	default:
+	if p.hasEnded(err) {
+		text = "the process ended " + p.epitaph()
 	}
 	return fmt.Errorf("%s: %s", call, text)
+}
+
+// hasEnded tells whether the call failed because the process ended. The
+// connection breaks a moment before.
+func (p *process) hasEnded(err error) bool {
+	soon := time.Duration(0)
+	if status.Code(err) == codes.Unavailable {
+		soon = 200 * time.Millisecond
+	}
+	select {
+	case <-p.child.exited:
+		return true
+	case <-time.After(soon):
+		return false
+	}
+}
+
+// epitaph is how a process that has ended did so, and what it said last.
+func (p *process) epitaph() string {
+	<-p.child.reaped
+	<-p.spoken
+	text := "(" + p.child.status() + ")"
+	if last := p.lines.lastLine(); last != "" {
+		text += "; its last words: " + last
+	}
+	return text
 }
 
 // configure hands over the configuration; a *ConfigError if the plugin refuses it.
@@ -306,6 +333,7 @@ func (p *process) serve(ctx context.Context) error {
 	if p.spec.MaxConcurrent > 0 {
 		credits = min(credits, p.spec.MaxConcurrent)
 	}
+	p.credits = credits
 	p.caller = stream.NewCaller(s, stream.Credits(credits), stream.OnClose(cancel))
 	return nil
 }

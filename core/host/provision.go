@@ -157,7 +157,7 @@ func (c *Change) prepare(restart string) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", s.Instance, err)
 			}
-			inst = newInstance(s.Instance, p)
+			inst = newInstance(s.Instance, p, c.h.log.With().Str("plugin", s.Instance).Logger())
 			c.fresh = append(c.fresh, inst)
 		}
 		c.handles[s.Instance] = inst

@@ -25,6 +25,10 @@ const maxBacklog = 4 << 20
 // replies received so far have been given to it; ask again for the rest.
 var ErrBehind = fail.New(fail.Unavailable, "reader fell behind; ask again for the rest")
 
+// maxStray is how many replies to calls that nobody made end the session: one
+// may be a slip, but who answers so leaves its callers waiting.
+const maxStray = 64
+
 // FrameStream is either end of a Session as gRPC generates it. Send is called
 // by one goroutine at a time, and so is Recv.
 type FrameStream interface {
@@ -70,6 +74,9 @@ type Conn struct {
 	calls   map[uint64]*call
 	lastID  uint64
 	queue   []outgoing
+	strays  int
+	gone    int       // calls whose callers went away
+	quiet   time.Time // since when no call ended, with some whose caller went away
 	retired bool
 	err     error
 }
@@ -125,6 +132,15 @@ func (c *Conn) InFlight() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.calls)
+}
+
+// Abandoned counts the calls that their callers gave up and that the other side
+// has not ended, and tells since when, with such calls, it has ended none at all.
+// Many of them, for long, mean that it is stuck.
+func (c *Conn) Abandoned() (n int, since time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.gone, c.quiet
 }
 
 // Close ends the session; calls under way fail with UNAVAILABLE.
@@ -269,6 +285,9 @@ func (c *Conn) abandon(id uint64, k *call) bool {
 		return k.sent
 	}
 	k.gone, k.replies = true, nil
+	if c.gone++; c.gone == 1 {
+		c.quiet = time.Now()
+	}
 	if c.err == nil {
 		c.enqueue(outgoing{&v1.Frame{Id: id, Body: &v1.Frame_Cancel{Cancel: &v1.Cancel{}}}, nil})
 	}
@@ -350,7 +369,12 @@ func (c *Conn) reply(id uint64, r *v1.Reply) {
 	c.mu.Lock()
 	k := c.calls[id]
 	if k == nil {
+		c.strays++
+		strays := c.strays
 		c.mu.Unlock()
+		if strays > maxStray {
+			c.end(fail.New(fail.Unavailable, "the other side answers calls that nobody made, the last with id %d", id))
+		}
 		return
 	}
 	last := !r.GetMore() || r.GetProblem() != nil
@@ -358,7 +382,10 @@ func (c *Conn) reply(id uint64, r *v1.Reply) {
 		delete(c.calls, id)
 		c.credits++
 		c.wakeWaiting()
-		k.ended = true
+		k.ended, c.quiet = true, time.Now()
+		if k.gone {
+			c.gone--
+		}
 	}
 	if !k.gone {
 		switch {

@@ -29,6 +29,63 @@ func TestPeerThatDoesNotReadHoldsNobody(t *testing.T) {
 	c.Close()
 }
 
+// Calls given up and not ended are counted until they end, and the time runs from
+// the first of them or from what ended last.
+func TestAbandonedCallsAreCounted(t *testing.T) {
+	release := make(chan struct{})
+	c, stop := session(t, context.Background(), 0, func(_ context.Context, call *v1.Call, _ func(*v1.Reply) error) (*v1.Reply, error) {
+		if asked(call) == "hang" {
+			<-release
+		}
+		return answer("tom"), nil
+	})
+	defer stop()
+	began := time.Now()
+	for range 3 {
+		if _, err := c.Call(within(t, 20*time.Millisecond), ask("hang")); !fail.Is(err, fail.Deadline) {
+			t.Fatalf("got %v, want DEADLINE", err)
+		}
+	}
+	n, first := c.Abandoned()
+	if n != 3 || first.Before(began) {
+		t.Errorf("%d abandoned since %v, want 3 since the first", n, first)
+	}
+	if _, err := c.Call(within(t, 10*time.Second), ask("")); err != nil {
+		t.Fatal(err)
+	}
+	if n, since := c.Abandoned(); n != 3 || !since.After(first) {
+		t.Errorf("%d abandoned since %v, want 3 since the call that ended", n, since)
+	}
+	close(release)
+	eventually(t, "all have ended", func() bool { n, _ := c.Abandoned(); return n == 0 })
+}
+
+// One answer to a call that nobody made is passed over; who goes on so is cut off.
+func TestAnswersToNoCallEndTheSession(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	in := make(chan *v1.Frame)
+	c := NewCaller(&pipe{make(chan *v1.Frame, 1), in, ctx}, OnClose(cancel))
+	defer c.Close()
+	stray := &v1.Frame{Id: 7, Body: &v1.Frame_Reply{Reply: answer("tom")}}
+	for range maxStray {
+		in <- stray
+	}
+	select {
+	case <-c.Done():
+		t.Fatalf("cut off too early: %v", c.Err())
+	default:
+	}
+	in <- stray
+	select {
+	case <-c.Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("not cut off")
+	}
+	if err := c.Err(); !fail.Is(err, fail.Unavailable) || !strings.Contains(err.Error(), "id 7") {
+		t.Errorf("%v, want UNAVAILABLE with the id", err)
+	}
+}
+
 func TestRefusedTokenIsNamed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	lis, err := net.Listen("unix", path)
