@@ -176,11 +176,12 @@ func TestMistakesNameTheLine(t *testing.T) {
 	for content, want := range map[string]string{
 		"user \"meg@ryan.example\" {\n  pasword = \"x\"\n}\n": "pasword",
 		"user \"meg\" {}\n": "no address",
-		"user \"a@ryan.example\" {}\nuser \"A@ryan.example\" {}\n":                        "there twice",
-		"alias \"x@ryan.example\" {\n  to = []\n}\n":                                      "leads nowhere",
-		"user \"a@ryan.example\" {\n  password = \"sleepless\"\n}\n":                      "no argon2id or bcrypt hash",
-		"user \"a@ryan.example\" {\n  quota = \"lots\"\n}\n":                              "quota",
-		"user \"a@ryan.example\" {}\nalias \"a@ryan.example\" {\n  to = [\"b@c.d\"]\n}\n": "there twice",
+		"user \"a@ryan.example\" {}\nuser \"A@ryan.example\" {}\n":                                       "there twice",
+		"alias \"x@ryan.example\" {\n  to = []\n}\n":                                                     "leads nowhere",
+		"user \"a@ryan.example\" {\n  password = \"sleepless\"\n}\n":                                     "no argon2id or bcrypt hash",
+		"user \"a@ryan.example\" {\n  quota = \"lots\"\n}\n":                                             "quota",
+		"user \"a@ryan.example\" {}\nalias \"a@ryan.example\" {\n  to = [\"b@c.d\"]\n}\n":                "there twice",
+		"user \"a@ryan.example\" {\n  addresses = [\"b@ryan.example\"]\n}\nuser \"b@ryan.example\" {}\n": "another user's",
 	} {
 		_, err := Open(write(t, content), "+", zerolog.Nop())
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "people.hcl:") {

@@ -111,6 +111,9 @@ func (p *people) addUser(u userBlock) error {
 	if p.users[k] != nil {
 		return fmt.Errorf("user %q is there twice", u.Address)
 	}
+	if p.aliases[k] != nil {
+		return fmt.Errorf("the address %q is there twice: it is one of another user's addresses", u.Address)
+	}
 	if u.Password != "" && !knownHash(u.Password) {
 		return fmt.Errorf("the password of %q is no argon2id or bcrypt hash: make one with `stagecoach user hash`", u.Address)
 	}

@@ -107,8 +107,8 @@ func edit(path string, change func(*hclwrite.File) error) error {
 	return replace(path, out)
 }
 
-// replace writes beside the file, syncs, and renames: a reader sees the old file
-// or the new one.
+// replace writes beside the file, syncs, renames, and syncs the directory: a
+// reader sees the old file or the new one, and after a power cut too.
 func replace(path string, content []byte) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".people-*")
 	if err != nil {
@@ -132,5 +132,12 @@ func replace(path string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	return os.Rename(tmp.Name(), path)
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
