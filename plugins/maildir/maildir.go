@@ -61,6 +61,7 @@ type Options struct {
 type Store struct {
 	opts     Options
 	lock     *os.File
+	reading  *reading
 	mu       sync.Mutex
 	accounts map[string]*account
 }
@@ -87,7 +88,12 @@ func New(opts Options) (*Store, error) {
 		lock.Close()
 		return nil, fmt.Errorf("storage maildir: %s is open in another process", opts.Dir)
 	}
-	return &Store{opts: opts, lock: lock, accounts: map[string]*account{}}, nil
+	reading, err := newReading(opts.Dir, opts.Now)
+	if err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("storage maildir: %w", err)
+	}
+	return &Store{opts: opts, lock: lock, reading: reading, accounts: map[string]*account{}}, nil
 }
 
 // Close ends the store.
@@ -100,6 +106,7 @@ func (s *Store) Close() error {
 		a.unload()
 		a.mu.Unlock()
 	}
+	s.reading.close()
 	return s.lock.Close()
 }
 

@@ -3,7 +3,9 @@ package maildir
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stagecoach-mta/stagecoach/sdk/conform"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
@@ -39,6 +41,70 @@ func TestConformance(t *testing.T) {
 		}
 		return reopen(t, s.(*Store).opts.Dir)
 	}})
+}
+
+// A caller gets the answer over a session and opens the file later, when flags
+// and names have changed.
+func TestAFetchedMessageStaysReadable(t *testing.T) {
+	now, dir := time.Now(), t.TempDir()
+	s, err := New(Options{Dir: dir, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	text := "Subject: large\r\n\r\n" + strings.Repeat("A line of a longer story.\r\n", 1000)
+	file := filepath.Join(t.TempDir(), "m")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a, err := s.Open(ctx, "meg@ryan.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	boxes, err := a.List(ctx, &v1.ListMailboxesRequest{Name: "INBOX"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := boxes.GetMailboxes()[0].GetId()
+	if _, err := a.Append(ctx, &v1.AppendRequest{MailboxId: id, Messages: []*v1.AppendRequest_Message{
+		{Message: &v1.MessageRef{Size: int64(len(text)), Where: &v1.MessageRef_Path{Path: file}}},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	fetch := func() (path string) {
+		t.Helper()
+		err := a.Fetch(ctx, &v1.FetchRequest{MailboxId: id, Message: true}, func(it *v1.FetchResponse_Item) error {
+			path = it.GetMessage().GetPath()
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	first := fetch()
+	if _, err := a.SetFlags(ctx, &v1.SetFlagsRequest{MailboxId: id, Op: v1.SetFlagsRequest_ADD, Flags: []string{`\Seen`}}); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(first); err != nil || string(b) != text {
+		t.Errorf("after Fetch: %d octets of %d, %v", len(b), len(text), err)
+	}
+	now = now.Add(2 * readingTime)
+	second := fetch()
+	if _, err := os.Stat(first); !os.IsNotExist(err) {
+		t.Errorf("long after Fetch the name is still there: %v", err)
+	}
+	// A process that was killed leaves names behind; the next one removes them.
+	if err := s.lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = New(Options{Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := os.Stat(second); !os.IsNotExist(err) {
+		t.Errorf("after a new start a name of the old process is still there: %v", err)
+	}
 }
 
 // TestOtherPrograms does with files what mutt and another delivery agent do.

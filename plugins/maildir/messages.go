@@ -124,37 +124,34 @@ func (a *account) Fetch(ctx context.Context, req *v1.FetchRequest, item func(*v1
 		if req.GetIds() {
 			it.MessageId, it.ThreadId, it.SavedMs = objectID('M', f.ID), objectID('T', f.Thread), f.Saved
 		}
-		done, err := a.fill(it, req, f)
+		err := a.fill(it, req, f)
 		if errors.Is(err, os.ErrNotExist) {
 			continue // expunged meanwhile
 		}
 		if err != nil {
 			return wrap(err)
 		}
-		err = item(it)
-		done()
-		if err != nil {
+		if err := item(it); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *account) fill(it *v1.FetchResponse_Item, req *v1.FetchRequest, f found) (done func(), err error) {
-	done = func() {}
+func (a *account) fill(it *v1.FetchResponse_Item, req *v1.FetchRequest, f found) error {
 	render := req.GetSummary() || req.GetStructure() || req.GetPreview() || req.GetHeader()
 	if !render && !req.GetMessage() {
-		return done, nil
+		return nil
 	}
 	r, err := f.open()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer r.Close()
 	if render {
 		sum, err := mime.Summarize(io.NewSectionReader(r, 0, f.Size))
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if req.GetSummary() {
 			it.Summary = sum.Summary
@@ -168,33 +165,27 @@ func (a *account) fill(it *v1.FetchResponse_Item, req *v1.FetchRequest, f found)
 		if req.GetHeader() {
 			it.Header = make([]byte, sum.HeaderLen)
 			if _, err := r.ReadAt(it.Header, 0); err != nil && err != io.EOF {
-				return nil, err
+				return err
 			}
 		}
 	}
 	if !req.GetMessage() {
-		return done, nil
+		return nil
 	}
 	if f.Size <= mail.InlineLimit {
 		b := make([]byte, f.Size)
 		if _, err := io.ReadFull(io.NewSectionReader(r, 0, f.Size), b); err != nil {
-			return nil, err
+			return err
 		}
 		it.Message = &v1.MessageRef{Size: f.Size, Where: &v1.MessageRef_Inline{Inline: b}}
-		return done, nil
+		return nil
 	}
-	// A second name, because the first changes with the flags.
-	tmp, err := os.MkdirTemp(filepath.Join(f.dir, "tmp"), "read-")
+	path, err := a.s.reading.name(r.Name())
 	if err != nil {
-		return nil, err
-	}
-	path := filepath.Join(tmp, "message.eml")
-	if err := os.Link(r.Name(), path); err != nil {
-		os.RemoveAll(tmp)
-		return nil, err
+		return err
 	}
 	it.Message = &v1.MessageRef{Size: f.Size, Where: &v1.MessageRef_Path{Path: path}}
-	return func() { os.RemoveAll(tmp) }, nil
+	return nil
 }
 
 // SetFlags implements storage.Messages. The names of the files change first, then
