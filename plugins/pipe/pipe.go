@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/stagecoach-mta/stagecoach/sdk"
 	"github.com/stagecoach-mta/stagecoach/sdk/deliver"
@@ -143,8 +144,15 @@ func (c *capped) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// text is what was printed on one line; what a reply cannot hold is a "?".
 func (c *capped) text() string {
-	return strings.Join(strings.Fields(c.buf.String()), " ")
+	said := strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && !unicode.IsSpace(r) {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(c.buf.String(), "?"))
+	return strings.Join(strings.Fields(said), " ")
 }
 
 // Plugin describes the pipe delivery.

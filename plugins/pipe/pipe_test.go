@@ -66,6 +66,15 @@ func TestExitStatus(t *testing.T) {
 	}
 }
 
+// What a program prints may be anything, and an answer that cannot be sent would
+// end the session with all its deliveries.
+func TestWhatIsPrintedFitsAReply(t *testing.T) {
+	o := deliverTo(t, Config{MaxSays: 512, Command: []string{"/bin/sh", "-c", `printf 'gr\374\337e \000 and\033 \r\n more'`}}, "meg@ryan.example")
+	if got, want := o[0].GetReply().GetText(), "gr?e ? and? more"; got != want {
+		t.Errorf("the reply's text is %q, want %q", got, want)
+	}
+}
+
 func TestALateProgramIsKilledWithItsChildren(t *testing.T) {
 	marker := filepath.Join(t.TempDir(), "pid")
 	o := deliverTo(t, Config{MaxTime: 300 * time.Millisecond, Command: []string{"/bin/sh", "-c", "sleep 60 & echo $! > " + marker + "; wait"}}, "meg@ryan.example")
