@@ -223,6 +223,9 @@ func (c *Conn) begin(ctx context.Context, req *v1.Call) (uint64, *call, error) {
 	if ctx.Err() != nil {
 		return 0, nil, contextError(ctx)
 	}
+	if err := encodable(req); err != nil {
+		return 0, nil, err
+	}
 	c.mu.Lock()
 	for c.err == nil && c.credits <= 0 {
 		turn := make(chan struct{})

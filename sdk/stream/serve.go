@@ -191,6 +191,12 @@ func (v *server) handle(ctx context.Context, id uint64, call *v1.Call) (reply *v
 }
 
 func (v *server) send(id uint64, r *v1.Reply) error {
+	if err := encodable(r); err != nil {
+		if r.GetMore() {
+			return err // the handler's to see; its last reply is still to come
+		}
+		r = &v1.Reply{Problem: sayable(r.GetProblem(), err)}
+	}
 	return v.sendFrame(&v1.Frame{Id: id, Body: &v1.Frame_Reply{Reply: r}})
 }
 
