@@ -100,7 +100,7 @@ func (g *generation) set(state State, p *process, reason string) {
 // ready or, if opened is false, still wants its Ready.
 func (g *generation) supervise(p *process, opened bool) {
 	defer close(g.supervised)
-	log := g.h.log.With().Str("plugin", g.spec.Instance).Logger()
+	log := g.h.logger(g.spec.Instance)
 	if g.predecessor != nil {
 		select {
 		case <-g.predecessor.retired:
@@ -139,7 +139,7 @@ func (g *generation) supervise(p *process, opened bool) {
 			}
 			wait := g.backoff(crashes)
 			g.set(state, nil, problem.Error())
-			log.Error().Err(problem).Int("crashes", crashes).Dur("next_try_ms", wait).Msg("plugin is " + string(state))
+			log.Error().Int("crashes", crashes).Dur("next_try_ms", wait).Msgf("plugin is %s: %v", state, problem)
 			if p != nil {
 				p.end()
 				p = nil
@@ -293,7 +293,7 @@ func (g *generation) report(p *process, resp *v1.HealthResponse) {
 	case detail == "":
 		p.log.Info().Msg("plugin is well again")
 	default:
-		p.log.Warn().Str("detail", detail).Msg("plugin reports a problem")
+		p.log.Warn().Msg("plugin reports a problem: " + detail)
 	}
 }
 

@@ -142,6 +142,7 @@ type Host struct {
 	described map[string]*v1.DescribeResponse
 	// unenforced is what the log said of an instance's sandbox last.
 	unenforced map[string]string
+	rings      map[string]*logRing
 	// noNamespaces: sandboxes do without, as where the kernel refuses them.
 	noNamespaces bool
 	sequence     int
@@ -167,7 +168,7 @@ func New(opts Options) (*Host, error) {
 		changing:  make(chan struct{}, 1),
 		instances: map[string]*Instance{}, listeners: map[string]*listener{},
 		tokens: map[tokenKey]string{}, described: map[string]*v1.DescribeResponse{},
-		unenforced: map[string]string{},
+		unenforced: map[string]string{}, rings: map[string]*logRing{},
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	return h, nil
@@ -201,15 +202,29 @@ func (h *Host) List() []Info {
 // Restart replaces the process of an instance by a new one of the same Spec, as
 // a reload does: no call is lost. It returns when the new one is ready.
 func (h *Host) Restart(ctx context.Context, name string) error {
-	if h.Instance(name) == nil {
-		return fmt.Errorf("no plugin instance is called %q; `plugin list` shows their names", name)
+	return h.replace(ctx, Spec{Instance: name})
+}
+
+// Reload replaces the process of an instance by a new one of this Spec, even if
+// nothing in it has changed, and leaves all others alone.
+func (h *Host) Reload(ctx context.Context, spec Spec) error { return h.replace(ctx, spec) }
+
+// replace gives an instance a new process; the Spec without a kind stands for
+// the one that it has.
+func (h *Host) replace(ctx context.Context, spec Spec) error {
+	if h.Instance(spec.Instance) == nil {
+		return unknownInstance(spec.Instance)
 	}
-	change, err := h.provision(ctx, nil, name)
+	change, err := h.provision(ctx, nil, &spec)
 	if err != nil {
 		return err
 	}
 	change.Commit()
-	return h.Instance(name).waitReady(ctx)
+	i := h.Instance(spec.Instance)
+	if i == nil {
+		return unknownInstance(spec.Instance)
+	}
+	return i.waitReady(ctx)
 }
 
 // Close drains and stops all plugins. When ctx ends, what still runs is killed.
@@ -233,6 +248,7 @@ func (h *Host) Close(ctx context.Context) error {
 		gens = append(gens, i.remove())
 	}
 	h.instances = map[string]*Instance{}
+	h.forget()
 	h.mu.Unlock()
 
 	h.retireAll(h.ctx, gens)

@@ -26,7 +26,10 @@ const (
 // one budget.
 type lineLog struct {
 	log zerolog.Logger
-	now func() time.Time
+	// ring keeps the lines too; nil: nobody will ask for them.
+	ring *logRing
+	pid  func() int
+	now  func() time.Time
 
 	mu       sync.Mutex
 	lines    float64
@@ -38,8 +41,8 @@ type lineLog struct {
 	last     string
 }
 
-func newLineLog(log zerolog.Logger) *lineLog {
-	l := &lineLog{log: log, now: time.Now, lines: linesBurst, octets: octetsBurst}
+func newLineLog(log zerolog.Logger, ring *logRing, pid func() int) *lineLog {
+	l := &lineLog{log: log, ring: ring, pid: pid, now: time.Now, lines: linesBurst, octets: octetsBurst}
 	l.filled = l.now()
 	return l
 }
@@ -60,7 +63,9 @@ func (l *lineLog) finish() {
 
 func (l *lineLog) note() {
 	if l.dropped > 0 {
-		l.log.Warn().Int("lines", l.dropped).Msg(fmt.Sprintf("plugin logs too fast: %d lines dropped", l.dropped))
+		text := fmt.Sprintf("plugin logs too fast: %d lines dropped", l.dropped)
+		l.log.Warn().Int("lines", l.dropped).Msg(text)
+		l.keep(zerolog.WarnLevel, text, nil)
 	}
 	l.dropped, l.noted = 0, l.now()
 }
@@ -109,6 +114,13 @@ func (l *lineLog) line(b []byte, cut bool) {
 		e = e.Bool("cut", true)
 	}
 	e.Msg(string(b))
+	l.keep(level, string(b), nil)
+}
+
+func (l *lineLog) keep(level zerolog.Level, message string, fields map[string]json.RawMessage) {
+	if l.ring != nil {
+		l.ring.add(LogLine{Time: l.now(), Level: level.String(), PID: l.pid(), Message: message, Fields: fields})
+	}
 }
 
 // structured logs a line of JSON in hclog's or zerolog's words; false if it is
@@ -143,6 +155,7 @@ func (l *lineLog) structured(b []byte) bool {
 		e = e.RawJSON(name, value)
 	}
 	e.Msg(message)
+	l.keep(level, message, fields)
 	return true
 }
 

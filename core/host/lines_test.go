@@ -23,7 +23,7 @@ func TestLines(t *testing.T) {
 		"  ":                                                         "",
 	} {
 		var out bytes.Buffer
-		w := &lineWriter{log: newLineLog(zerolog.New(&out).With().Str("plugin", "p").Logger())}
+		w := &lineWriter{log: newLineLog(zerolog.New(&out).With().Str("plugin", "p").Logger(), nil, nil)}
 		// Cut anywhere, as a pipe does.
 		w.Write([]byte(in)[:len(in)/2])
 		w.Write(append([]byte(in)[len(in)/2:], '\n'))
@@ -35,7 +35,7 @@ func TestLines(t *testing.T) {
 
 func TestLongLineIsCut(t *testing.T) {
 	var out bytes.Buffer
-	w := &lineWriter{log: newLineLog(zerolog.New(&out))}
+	w := &lineWriter{log: newLineLog(zerolog.New(&out), nil, nil)}
 	w.Write(bytes.Repeat([]byte("x"), 3*maxLine))
 	w.Write([]byte("\nnext\n"))
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
@@ -46,7 +46,7 @@ func TestLongLineIsCut(t *testing.T) {
 
 func TestFloodIsDroppedAndCounted(t *testing.T) {
 	var out bytes.Buffer
-	l := newLineLog(zerolog.New(&out))
+	l := newLineLog(zerolog.New(&out), nil, nil)
 	now := l.filled
 	l.now = func() time.Time { return now }
 	w := &lineWriter{log: l}

@@ -332,6 +332,8 @@ func (p *testPlugin) answer(ctx context.Context, call *v1.Call, _ func(*v1.Reply
 		<-ctx.Done() // the signal may need a moment: the answer must not be first
 	case "refuse":
 		return nil, fail.New(fail.Denied, "no")
+	case "say":
+		say(value)
 	case "env":
 		note = strings.Join(os.Environ(), "\n")
 	case "config":

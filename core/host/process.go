@@ -74,10 +74,11 @@ func (h *Host) start(ctx context.Context, s *Spec, dir string, files []*os.File)
 	ctx, cancel := context.WithTimeout(ctx, h.timing.start)
 	defer cancel()
 	p := &process{
-		spec: s, log: h.log.With().Str("plugin", s.Instance).Logger(),
+		spec: s, log: h.logger(s.Instance),
 		dir: filepath.Join(dir, strconv.Itoa(h.nextSequence())), grace: h.timing.grace, spoken: make(chan struct{}),
 	}
-	p.lines = newLineLog(p.log)
+	// Its own lines go into the ring with their fields, not by way of the hook.
+	p.lines = newLineLog(h.log.With().Str("plugin", s.Instance).Logger(), h.ring(s.Instance), p.pid)
 	if err := os.Mkdir(p.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -105,6 +106,15 @@ func (h *Host) start(ctx context.Context, s *Spec, dir string, files []*os.File)
 	}
 	p.describe, p.interest = resp, resp.GetFilter()
 	return p, nil
+}
+
+// pid of the process; 0 before it runs.
+func (p *process) pid() int {
+	if p.child == nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(p.child.ID())
+	return n
 }
 
 func kindName(k v1.Kind) string {

@@ -83,14 +83,12 @@ type Change struct {
 // An instance with Needs.exclusive gets its Ready only after Commit has stopped
 // its predecessor.
 func (h *Host) Provision(ctx context.Context, specs []Spec) (*Change, error) {
-	if err := check(specs); err != nil {
-		return nil, err
-	}
-	return h.provision(ctx, specs, "")
+	return h.provision(ctx, specs, nil)
 }
 
-// provision with restart set uses the running specs and replaces that instance.
-func (h *Host) provision(ctx context.Context, specs []Spec, restart string) (*Change, error) {
+// provision with one set uses the running specs and replaces that instance,
+// whether its Spec has changed or not.
+func (h *Host) provision(ctx context.Context, specs []Spec, one *Spec) (*Change, error) {
 	select {
 	case h.changing <- struct{}{}:
 	case <-ctx.Done():
@@ -98,8 +96,14 @@ func (h *Host) provision(ctx context.Context, specs []Spec, restart string) (*Ch
 	}
 	h.mu.Lock()
 	closed := h.closed
-	if restart != "" {
-		specs = h.specs
+	restart := ""
+	if one != nil {
+		specs, restart = slices.Clone(h.specs), one.Instance
+		for n := range specs {
+			if specs[n].Instance == restart && one.Kind != v1.Kind_KIND_UNSPECIFIED {
+				specs[n] = *one
+			}
+		}
 	}
 	h.mu.Unlock()
 	c := &Change{
@@ -110,7 +114,10 @@ func (h *Host) provision(ctx context.Context, specs []Spec, restart string) (*Ch
 		c.Abort()
 		return nil, errClosed
 	}
-	err := c.prepare(restart)
+	err := check(c.specs)
+	if err == nil {
+		err = c.prepare(restart)
+	}
 	if err == nil {
 		err = c.start(ctx)
 	}
@@ -157,7 +164,7 @@ func (c *Change) prepare(restart string) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", s.Instance, err)
 			}
-			inst = newInstance(s.Instance, p, c.h.log.With().Str("plugin", s.Instance).Logger())
+			inst = newInstance(s.Instance, p, c.h.logger(s.Instance))
 			c.fresh = append(c.fresh, inst)
 		}
 		c.handles[s.Instance] = inst
@@ -407,6 +414,7 @@ func (c *Change) Commit() {
 				delete(h.listeners, key)
 			}
 		}
+		h.forget()
 		h.mu.Unlock()
 		h.tasks.Go(func() { h.retireAll(h.ctx, old) })
 		<-h.changing
@@ -441,6 +449,7 @@ func (c *Change) Abort() {
 		for key := range c.tokens {
 			delete(h.tokens, key)
 		}
+		h.forget()
 		h.mu.Unlock()
 		<-h.changing
 	})
