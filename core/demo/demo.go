@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/stagecoach-mta/stagecoach/core/dns/dnstest"
@@ -41,10 +42,14 @@ type Result struct {
 // story is the state of a run.
 type story struct {
 	Options
-	result Result
-	dns    *dnstest.Server
-	hanks  *site
-	ryan   *site
+	result  Result
+	dns     *dnstest.Server
+	hanks   *site
+	ryan    *site
+	mu      sync.Mutex
+	devices []*device // a step that takes too long has them hung up
+	// skip the rest of a chapter: its steps build on the one that failed.
+	skip bool
 }
 
 // Run plays the story. Its error means that the demo itself could not run; a
@@ -70,17 +75,23 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 	if err := s.setUp(); err != nil {
 		return res, err
 	}
-	for _, c := range s.chapters() {
-		fmt.Fprintf(o.Out, "\n%s\n", c.title)
+	return res, s.tell(ctx, s.chapters())
+}
+
+// tell plays the chapters and says how much of them held.
+func (s *story) tell(ctx context.Context, chapters []chapter) error {
+	for _, c := range chapters {
+		fmt.Fprintf(s.Out, "\n%s\n", c.title)
+		s.skip = false
 		for _, st := range c.steps {
 			if err := ctx.Err(); err != nil {
-				return res, err
+				return err
 			}
 			s.play(ctx, st)
 		}
 	}
-	fmt.Fprintf(o.Out, "\n%d of %d steps held.\n", s.result.Held, s.result.Steps)
-	return res, nil
+	fmt.Fprintf(s.Out, "\n%d of %d steps held.\n", s.result.Held, s.result.Steps)
+	return nil
 }
 
 type chapter struct {
@@ -98,13 +109,39 @@ func (s *story) play(ctx context.Context, st step) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	s.result.Steps++
+	if s.skip {
+		fmt.Fprintf(s.Out, "  skipped %s\n", st.what)
+		return
+	}
+	defer context.AfterFunc(ctx, s.hangUp)()
 	happened, err := st.do(ctx)
 	if err != nil {
+		s.skip = true
 		fmt.Fprintf(s.Out, "  FAILED  %s: %v\n", st.what, err)
 		return
 	}
 	s.result.Held++
 	fmt.Fprintf(s.Out, "  ok      %s: %s\n", st.what, happened)
+}
+
+// hangUp ends what the devices wait for.
+func (s *story) hangUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.devices {
+		d.Close()
+	}
+}
+
+// device opens one that hangUp knows.
+func (s *story) device(at *site, name, user string) (*device, error) {
+	d, err := at.device(name, user)
+	if err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.devices = append(s.devices, d)
+	}
+	return d, err
 }
 
 // setUp makes the DNS zone, the people and the two configurations.

@@ -42,12 +42,12 @@ func (s *story) chapters() []chapter {
 			{"Meg's server starts", func(ctx context.Context) (string, error) {
 				return "ryan.example takes mail on " + s.ryan.smtp, s.ryan.start(ctx)
 			}},
-			{"Tom's server tries again", func(ctx context.Context) (string, error) {
+			{"the operator flushes Tom's queue", func(ctx context.Context) (string, error) {
 				var f admin.Flushed
 				if err := s.hanks.admin.Call(ctx, "POST", "/queue/flush", nil, &f); err != nil {
 					return "", err
 				}
-				return fmt.Sprintf("%s left the queue, found by MX at mx.ryan.example", first), s.leaves(ctx, first)
+				return fmt.Sprintf("%s was tried again and left the queue for mx.ryan.example, found by MX", first), s.leaves(ctx, first)
 			}},
 		}},
 		{"What cannot arrive comes back.", []step{
@@ -72,20 +72,20 @@ func (s *story) chapters() []chapter {
 		{"Meg reads on two devices.", []step{
 			{"both log in over IMAP", func(context.Context) (string, error) {
 				var err1, err2 error
-				phone, err1 = s.ryan.device("phone", meg)
-				laptop, err2 = s.ryan.device("laptop", meg)
+				phone, err1 = s.device(s.ryan, "phone", meg)
+				laptop, err2 = s.device(s.ryan, "laptop", meg)
 				return "phone and laptop, with STARTTLS", errors.Join(err1, err2)
 			}},
 			{"the phone sees the header first", func(ctx context.Context) (string, error) {
-				if phone == nil {
-					return "", errors.New("there is no phone")
-				}
 				m, err := phone.find(ctx, "INBOX", "You have got mail")
 				if err != nil {
 					return "", err
 				}
 				uid = m.UID
-				return fmt.Sprintf("UID %d, %q from %s, %d octets", m.UID, m.Envelope.Subject, m.Envelope.From[0].Addr(), m.RFC822Size), nil
+				if len(m.Envelope.From) != 1 {
+					return "", fmt.Errorf("it is from %v", m.Envelope.From)
+				}
+				return fmt.Sprintf("%s is UID %d, %q from %s, %d octets", first, m.UID, m.Envelope.Subject, m.Envelope.From[0].Addr(), m.RFC822Size), nil
 			}},
 			{"then asks for the body", func(context.Context) (string, error) {
 				text, err := phone.body(uid)
@@ -150,12 +150,15 @@ func (s *story) chapters() []chapter {
 		}},
 		{"Annie downloads over POP3.", []step{
 			{"two mails arrive", func(ctx context.Context) (string, error) {
+				var sent []string
 				for _, subject := range []string{"first", "second"} {
-					if _, err := s.hanks.send(ctx, tom, annie, subject, "The "+subject+" of two."); err != nil {
+					said, err := s.hanks.send(ctx, tom, annie, subject, "The "+subject+" of two.")
+					if err != nil {
 						return "", err
 					}
+					sent = append(sent, queueID(said))
 				}
-				return "both are in her maildrop", until(ctx, "two mails", func() (bool, error) {
+				return strings.Join(sent, " and ") + " are in her maildrop", until(ctx, "two mails", func() (bool, error) {
 					ids, _, err := s.ryan.download(ctx, annie, true)
 					return len(ids) == 2, err
 				})
@@ -216,7 +219,7 @@ func (s *story) leaves(ctx context.Context, id string) error {
 
 // bounced wants a DSN for the recipient in Tom's mailbox, and takes it out.
 func (s *story) bounced(ctx context.Context, id, recipient, status string) (string, error) {
-	d, err := s.hanks.device("Tom's", tom)
+	d, err := s.device(s.hanks, "Tom's", tom)
 	if err != nil {
 		return "", err
 	}
