@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stagecoach-mta/stagecoach/core/message"
 	"github.com/stagecoach-mta/stagecoach/core/queue"
@@ -117,7 +118,7 @@ func Build(r Report) (*queue.NewMessage, error) {
 type writer struct {
 	Report
 	b      strings.Builder
-	global bool // RFC 6533: addresses or header beyond ASCII
+	global bool // the original is one of RFC 6532: UTF-8 in addresses or header
 }
 
 func (w *writer) line(format string, args ...any) {
@@ -136,9 +137,8 @@ func (w *writer) all() error {
 	if err != nil && !errors.Is(err, message.ErrHeader) {
 		return err
 	}
-	w.global = !ascii(w.Envelope.Sender) || h != nil && h.EightBit()
-	for _, r := range w.Recipients {
-		w.global = w.global || !ascii(r.Address) || !ascii(r.Original)
+	if err := w.lookForUTF8(h); err != nil {
+		return err
 	}
 	w.line("From: %s", w.from())
 	w.line("To: <%s>", clean(w.Envelope.Sender))
@@ -155,17 +155,32 @@ func (w *writer) all() error {
 	w.line("")
 	w.line("This is a delivery report in MIME format.")
 	w.part("text/plain; charset=utf-8", w.human())
-	kind := "message/delivery-status"
-	if w.global {
+	status, kind := w.status(), "message/delivery-status"
+	if !ascii(status) { // an address, or a peer's reply: RFC 6533 section 3
 		kind = "message/global-delivery-status"
 	}
-	w.part(kind, w.status())
+	w.part(kind, status)
 	if err := w.original(h); err != nil {
 		return err
 	}
 	w.line("")
 	w.line("--%s--", w.boundary())
 	return nil
+}
+
+// lookForUTF8 decides how the original comes back. A header in some older 8-bit
+// encoding is none of RFC 6532, whatever the addresses are.
+func (w *writer) lookForUTF8(h *message.Header) error {
+	w.global = !ascii(w.Envelope.Sender)
+	for _, r := range w.Recipients {
+		w.global = w.global || !ascii(r.Address) || !ascii(r.Original)
+	}
+	if h == nil || !h.EightBit() {
+		return nil
+	}
+	b, err := octets(w.Body, int64(h.Size()))
+	w.global = utf8.ValidString(b)
+	return err
 }
 
 func (w *writer) part(kind, content string) {

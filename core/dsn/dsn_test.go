@@ -169,6 +169,66 @@ func TestNoNoticeAboutANotice(t *testing.T) {
 	}
 }
 
+// An 8-bit header comes back octet by octet, under the name of what it is.
+func TestEightBitHeaders(t *testing.T) {
+	for _, c := range []struct{ name, header, reply, kinds string }{
+		{"UTF-8", "Subject: Schön, dass du schreibst\r\n", "No such user", "text/plain message/delivery-status message/global"},
+		{"Latin-1", "Subject: Sch\xf6n\r\n", "No such user", "text/plain message/delivery-status message/rfc822"},
+		{"a peer's reply", "Subject: plain\r\n", "Unbekannter Empfänger", "text/plain message/global-delivery-status message/rfc822"},
+		{"a reply that is no text", "Subject: plain\r\n", "Empf\xe4nger", "text/plain message/delivery-status message/rfc822"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := report(Failed)
+			text := "From: Tom <tom@hanks.example>\r\n" + c.header + "\r\nDear friend\r\n"
+			r.Body, r.Recipients[0].Attempt.Text = spool.FromBytes([]byte(text)), c.reply
+			m, err := Build(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := string(m.Body.Bytes())
+			if !strings.Contains(got, text) {
+				t.Errorf("the original is not in\n%s", got)
+			}
+			if want := map[bool]string{true: "", false: "8BITMIME"}[ascii(got)]; m.Envelope.Parameters.GetBody() != want || m.Envelope.Parameters.GetSmtputf8() {
+				t.Errorf("parameters %v", m.Envelope.Parameters)
+			}
+			head, _, _ := strings.Cut(got, "\r\n\r\n")
+			if !ascii(head) {
+				t.Errorf("the notice's own header is\n%s", head)
+			}
+			parsed, err := gomessage.Read(strings.NewReader(got))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var kinds []string
+			for mr := parsed.MultipartReader(); ; {
+				p, err := mr.NextPart()
+				if err == io.EOF {
+					break
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				kind, _, err := p.Header.ContentType()
+				if err != nil {
+					t.Fatal(err)
+				}
+				b, err := io.ReadAll(p.Body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if ascii(string(b)) == (p.Header.Get("Content-Transfer-Encoding") == "8bit") {
+					t.Errorf("%s is called %q", kind, p.Header.Get("Content-Transfer-Encoding"))
+				}
+				kinds = append(kinds, kind)
+			}
+			if s := strings.Join(kinds, " "); s != c.kinds {
+				t.Errorf("parts %s", s)
+			}
+		})
+	}
+}
+
 func TestStatus(t *testing.T) {
 	for _, c := range []struct {
 		a    Action
