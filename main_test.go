@@ -176,12 +176,23 @@ func TestDemo(t *testing.T) {
 	}
 }
 
+const untestedConfig = `hostname = "mx.ryan.example"
+data_dir = "data"
+storage "local" "mail" {}
+receive "smtp" "mx" { listen = ["127.0.0.1:2525"] }
+route "here" { deliver = deliver.storage.mail }
+deliver "storage" "mail" { storage = storage.local.mail }
+`
+
 // TestCommandLine: what a person mistypes is answered with a code and a hint.
 func TestCommandLine(t *testing.T) {
 	dir := t.TempDir()
 	bad := filepath.Join(dir, "bad.hcl")
-	if err := os.WriteFile(bad, []byte("hostnam = \"mx.ryan.example\"\n"), 0o600); err != nil {
-		t.Fatal(err)
+	untested := filepath.Join(dir, "untested.hcl")
+	for path, text := range map[string]string{bad: "hostnam = \"mx.ryan.example\"\n", untested: untestedConfig} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for _, c := range []struct {
 		args string
@@ -200,12 +211,34 @@ func TestCommandLine(t *testing.T) {
 		{"plugin list --bundled", command.ExitOK, "headers"},
 		{"plugin describe headers", command.ExitOK, "require"},
 		{"plugin describe nothing", command.ExitFailed, "plugin list --bundled"},
-		{"fmt " + filepath.Join(dir, "none.hcl"), command.ExitFailed, "no such file"},
+		{"fmt " + filepath.Join(dir, "none.hcl"), command.ExitFailed, "there is no file or folder"},
+		{"queue list --limit -1 --data-dir " + dir, command.ExitUsage, "0: all"},
 		{"explain", command.ExitUsage, "--to"},
+		{"explain --to nobody", command.ExitUsage, `--to "nobody" is no address`},
+		{"explain --to meg@ryan.example --from meg", command.ExitUsage, `--from "meg" is no address`},
+		{"explain --to meg@ryan.example --ip here", command.ExitUsage, `--ip "here" is no IP address`},
+		{"explain -c configs/dev.hcl --to meg@ryan.example --listener receive.smtp.none", command.ExitUsage, "receive.smtp.mx, receive.smtp.submission"},
+		{"test --json -c " + untested, command.ExitOK, "[]\n"},
+		{"test -c " + untested, command.ExitOK, "no test block"},
 	} {
 		code, out, errs := run(t, strings.Fields(c.args)...)
 		if code != c.code || !strings.Contains(out+errs, c.says) {
 			t.Errorf("stagecoach %s: exit %d, want %d; it says\n%s%s\nwant %q", c.args, code, c.code, out, errs, c.says)
+		}
+	}
+}
+
+// TestExplainKnowsWhoMayRelay: a mail that the listener would refuse goes nowhere.
+func TestExplainKnowsWhoMayRelay(t *testing.T) {
+	for _, c := range []struct{ args, says, not string }{
+		{"--to annie@reed.example", "554 5.7.1 Relay access denied", "deliver.smtp"},
+		{"--to annie@reed.example --user tom@hanks.example", "-> deliver.smtp", "denied"},
+		{"--to nobody@ryan.example", "550 5.1.1 No such user here", "->"},
+		{"--to meg@ryan.example --to annie@reed.example", "-> deliver.storage.mail", "-> deliver.smtp"},
+	} {
+		code, out, errs := run(t, strings.Fields("explain -c configs/dev.hcl --no-dns --from tom@hanks.example "+c.args)...)
+		if code != command.ExitOK || !strings.Contains(out, c.says) || strings.Contains(out, c.not) {
+			t.Errorf("explain %s: exit %d, it says\n%s%s\nwant %q, and not %q", c.args, code, out, errs, c.says, c.not)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/core/config"
 	"github.com/stagecoach-mta/stagecoach/core/filter"
 	"github.com/stagecoach-mta/stagecoach/core/pipeline"
+	"github.com/stagecoach-mta/stagecoach/sdk/address"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
@@ -46,11 +48,12 @@ func (a *App) explain() *cobra.Command {
 		Use: "explain -c FILE --from ADDRESS --to ADDRESS", Short: "Show what would become of a mail, and why", Args: cobra.NoArgs,
 		Long: `Show what would become of a mail: every filter asked, every route tried with its
 condition, and for mail that leaves the next hop by DNS and the TLS policy. Nothing is
-changed, and no other server but the DNS is contacted. The filters of the first listener that
-fits (with --user one that has auth, else one that has not) are asked, or of --listener.`,
+changed, and no other server but the DNS is contacted. The mail comes in by --listener,
+or by the first one that fits (with --user one that has auth, else one that has not): its
+directories say who exists, its rules who may relay, and its filters are asked.`,
 		RunE: doUntilSignal(func(cmd *cobra.Command, _ []string) error {
-			if len(m.To) == 0 {
-				return &exit{ExitUsage, errors.New("name at least one recipient with --to")}
+			if err := checkMail(m, ip); err != nil {
+				return &exit{ExitUsage, err}
 			}
 			cfg, err := a.load(cmd, src)
 			if err != nil {
@@ -63,6 +66,8 @@ fits (with --user one that has auth, else one that has not) are asked, or of --l
 			m.Received, m.LookUp = time.Now(), !noDNS
 			if m.Listener == "" {
 				m.Listener = listenerFor(cfg, user)
+			} else if err := knownListener(cfg, m.Listener); err != nil {
+				return &exit{ExitUsage, err}
 			}
 			d, err := a.openDry(cmd, cfg)
 			if err != nil {
@@ -93,6 +98,41 @@ fits (with --user one that has auth, else one that has not) are asked, or of --l
 	f.BoolVar(&noDNS, "no-dns", false, "do not look up the next hop")
 	jsonFlag(c, &asJSON)
 	return c
+}
+
+// checkMail complains of flags that are no mail's.
+func checkMail(m pipeline.Mail, ip string) error {
+	if len(m.To) == 0 {
+		return errors.New("name at least one recipient with --to")
+	}
+	if m.From != "" {
+		if _, err := address.Parse(m.From, true); err != nil {
+			return fmt.Errorf("--from %q is no address: %w", m.From, err)
+		}
+	}
+	for _, to := range m.To {
+		if _, err := address.Parse(to, true); err != nil {
+			return fmt.Errorf("--to %q is no address: %w", to, err)
+		}
+	}
+	if _, err := netip.ParseAddr(ip); err != nil {
+		return fmt.Errorf("--ip %q is no IP address", ip)
+	}
+	return nil
+}
+
+func knownListener(cfg *config.Config, ref string) error {
+	var known []string
+	for _, r := range cfg.Receives {
+		known = append(known, r.Ref)
+	}
+	switch {
+	case slices.Contains(known, ref):
+		return nil
+	case len(known) == 0:
+		return fmt.Errorf("--listener %s: the configuration has no receive block", ref)
+	}
+	return fmt.Errorf("--listener %s: the configuration has %s", ref, strings.Join(known, ", "))
 }
 
 func listenerFor(cfg *config.Config, user string) string {
@@ -231,10 +271,7 @@ func (a *App) test() *cobra.Command {
 				Held     bool     `json:"held"`
 				Problems []string `json:"problems,omitempty"`
 			}
-			var (
-				rows   []row
-				failed int
-			)
+			rows, failed := []row{}, 0
 			for _, t := range cfg.Tests {
 				problems, err := runTest(cmd, cfg, d, t)
 				if err != nil {
@@ -259,6 +296,8 @@ func (a *App) test() *cobra.Command {
 				if err := printJSON(cmd.OutOrStdout(), rows); err != nil {
 					return err
 				}
+			} else if len(rows) == 0 {
+				fmt.Fprintln(cmd.OutOrStdout(), "The configuration has no test block.")
 			} else {
 				fmt.Fprintf(cmd.OutOrStdout(), "%d of %d tests held.\n", len(rows)-failed, len(rows))
 			}

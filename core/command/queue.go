@@ -77,6 +77,9 @@ func (s *selection) check() error {
 	if s.state != "" && s.state != "waiting" && s.state != "held" {
 		return &exit{ExitUsage, errors.New("--state is waiting or held")}
 	}
+	if s.limit < 0 {
+		return &exit{ExitUsage, errors.New("--limit is how many at most; 0: all")}
+	}
 	return nil
 }
 

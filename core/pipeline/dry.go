@@ -3,8 +3,10 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -19,6 +21,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/core/message"
 	"github.com/stagecoach-mta/stagecoach/core/queue"
 	"github.com/stagecoach-mta/stagecoach/core/route"
+	"github.com/stagecoach-mta/stagecoach/core/smtp/server"
 	"github.com/stagecoach-mta/stagecoach/core/spool"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
@@ -158,15 +161,23 @@ func (d *Dry) Explain(ctx context.Context, m Mail) (*Explanation, error) {
 		Transaction: "explain", Sender: m.From, Client: m.Client, Tags: m.Tags, ReceivedMs: m.Received.UnixMilli(),
 		Size: int64(len(m.Message)), Parameters: &v1.MailParameters{},
 	}
-	for i, to := range m.To {
-		env.Recipients = append(env.Recipients, &v1.Recipient{Address: to, Index: int32(i)})
-	}
-	x := &Explanation{}
+	x := &Explanation{Recipients: []RecipientExplained{}}
 	var spooled spool.Body = body
-	for _, r := range d.cfg.Receives {
-		if r.Ref != m.Listener {
-			continue
+	listener := d.listener(m.Listener)
+	for i, to := range m.To {
+		r := &v1.Recipient{Address: to}
+		if listener != nil {
+			ip, _ := netip.ParseAddr(m.Client.GetIp())
+			var err error
+			if r, err = d.p.policy(d.cfg, listener).Accepts(ctx, m.Client.GetUser(), ip, to); err != nil {
+				x.Recipients = append(x.Recipients, RecipientExplained{Address: to, Problem: replyText(err)})
+				continue
+			}
 		}
+		r.Index = int32(i)
+		env.Recipients = append(env.Recipients, r)
+	}
+	if r := listener; r != nil && len(env.GetRecipients()) > 0 {
 		chain := d.p.chain(r.Filters)
 		for _, event := range []v1.FilterEvent{v1.FilterEvent_CONNECT, v1.FilterEvent_HELLO, v1.FilterEvent_MAIL, v1.FilterEvent_ENVELOPE, v1.FilterEvent_MESSAGE} {
 			q := filter.Question{Event: event, Envelope: env, Recipient: -1, Key: "explain"}
@@ -202,6 +213,22 @@ func (d *Dry) Explain(ctx context.Context, m Mail) (*Explanation, error) {
 		}
 	}
 	return x, nil
+}
+
+func (d *Dry) listener(ref string) *config.Receive {
+	for _, r := range d.cfg.Receives {
+		if r.Ref == ref {
+			return r
+		}
+	}
+	return nil
+}
+
+// replyText is an SMTP reply in one line.
+func replyText(err error) string {
+	r := server.ReplyOf(err)
+	e := r.Enhanced
+	return fmt.Sprintf("%d %d.%d.%d %s", r.Code, e[0], e[1], e[2], strings.Join(r.Lines, " "))
 }
 
 // recipient follows one address, through its alias if it is one.

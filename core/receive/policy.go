@@ -72,12 +72,11 @@ func (b *Backend) NewSession(ctx context.Context, c *server.Conn) (server.Sessio
 var _ server.Backend = (*Backend)(nil)
 
 // mayRelay tells whether this client may send to any address.
-func (s *Session) mayRelay() bool {
-	if s.conn.AuthUser() != "" {
+func (p *Policy) mayRelay(user string, ip netip.Addr) bool {
+	if user != "" {
 		return true
 	}
-	ip := s.conn.RemoteIP()
-	for _, n := range s.RelayFrom {
+	for _, n := range p.RelayFrom {
 		if n.Contains(ip) {
 			return true
 		}
@@ -98,15 +97,20 @@ func (p *Policy) relayed(domain string) bool {
 	return false
 }
 
-// accepts decides on one recipient: ours and known, ours and unknown, or not
-// ours and then only for who may relay.
-func (s *Session) accepts(ctx context.Context, to string, domain string) (*v1.Recipient, error) {
-	targets, first, err := s.Recipients.Expand(ctx, to)
+// Accepts decides on one recipient for a client, by its user ("" for none) and
+// address: ours and known, ours and unknown, or not ours and then only for who may
+// relay. The error is the reply.
+func (p *Policy) Accepts(ctx context.Context, user string, ip netip.Addr, to string) (*v1.Recipient, error) {
+	return p.accepts(ctx, p.Log, user, ip, to)
+}
+
+func (p *Policy) accepts(ctx context.Context, log zerolog.Logger, user string, ip netip.Addr, to string) (*v1.Recipient, error) {
+	_, first, err := p.Recipients.Expand(ctx, to)
 	if fail.Is(err, fail.Invalid) {
 		return nil, refuse(550, "5.1.1", err.Error())
 	}
 	if err != nil {
-		s.log.Error().Err(err).Str("to", to).Msg("recipient not checked")
+		log.Error().Err(err).Str("to", to).Msg("recipient not checked")
 		return nil, refuse(451, "4.3.0", "Recipient can't be checked now, try again later")
 	}
 	r := &v1.Recipient{Address: to}
@@ -115,8 +119,7 @@ func (s *Session) accepts(ctx context.Context, to string, domain string) (*v1.Re
 		r.Account, r.Detail = first.GetAccount(), first.GetDetail()
 		return r, nil
 	case v1.ResolveResponse_ALIAS:
-		_ = targets // followed after the queue, where the journal is
-		return r, nil
+		return r, nil // followed after the queue, where the journal is
 	case v1.ResolveResponse_NO_SUCH_USER:
 		return nil, refuse(550, "5.1.1", "No such user here")
 	case v1.ResolveResponse_DISABLED:
@@ -125,7 +128,7 @@ func (s *Session) accepts(ctx context.Context, to string, domain string) (*v1.Re
 		}
 		return nil, refuse(550, "5.2.1", "Mailbox disabled")
 	}
-	if s.mayRelay() || s.relayed(domain) {
+	if p.mayRelay(user, ip) || p.relayed(to[strings.LastIndexByte(to, '@')+1:]) {
 		return r, nil
 	}
 	return nil, refuse(554, "5.7.1", "Relay access denied")

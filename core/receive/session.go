@@ -114,16 +114,15 @@ func parameters(o *smtp.MailOptions) *v1.MailParameters {
 
 // Rcpt checks one recipient: it exists, or the client may send anywhere.
 func (s *Session) Rcpt(ctx context.Context, to server.Path, opts *smtp.RcptOptions) error {
-	addr, domain := to.String(), to.Domain
-	if strings.EqualFold(to.Local, "postmaster") && (domain == "" || strings.EqualFold(domain, s.Hostname)) {
+	addr := to.String()
+	if strings.EqualFold(to.Local, "postmaster") && (to.Domain == "" || strings.EqualFold(to.Domain, s.Hostname)) {
 		// RFC 5321 section 4.5.1
-		domain = s.Hostname
-		addr = to.Local + "@" + domain
+		addr = to.Local + "@" + s.Hostname
 		if mine, err := s.postmaster(ctx); err == nil && mine != "" {
-			addr, domain = to.Local+"@"+mine, mine
+			addr = to.Local + "@" + mine
 		}
 	}
-	r, err := s.accepts(ctx, addr, domain)
+	r, err := s.accepts(ctx, s.log, s.conn.AuthUser(), s.conn.RemoteIP(), addr)
 	if r == nil {
 		r = &v1.Recipient{Address: addr}
 	}
