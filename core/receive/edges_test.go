@@ -58,7 +58,9 @@ func TestOneReplyForAll(t *testing.T) {
 		"one refused":  {map[int32]*v1.Verdict{1: no(550, "no")}, "ok", 1},
 		"nobody there": {map[int32]*v1.Verdict{7: no(550, "no")}, "ok", 1},
 	} {
-		r := newRig(t, func(p *Policy, _ *server.Config) { p.Filters = chain(v1.FilterEvent_MESSAGE, &v1.FilterReply{PerRecipient: c.per}) })
+		r := newRig(t, func(p *Policy, _ *server.Config) {
+			p.Filters = chain(v1.FilterEvent_MESSAGE, &v1.FilterReply{PerRecipient: c.per})
+		})
 		if got := code(send(r.client(t), "tom@hanks.example", text, "meg@ryan.example", "joe@ryan.example")); got != c.want || len(r.queue.env) != c.queued {
 			t.Errorf("%s: %s and %d queued, want %s and %d", name, got, len(r.queue.env), c.want, c.queued)
 		}

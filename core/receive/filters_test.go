@@ -205,7 +205,9 @@ func TestRefusalsAreObserved(t *testing.T) {
 	w := &witness{answer: func(*v1.FilterCall) *v1.FilterReply {
 		return &v1.FilterReply{Verdict: &v1.Verdict{Action: v1.Verdict_REJECT, Reply: &v1.SMTPReply{Code: 550, Text: "no thanks"}}}
 	}}
-	r := newRig(t, func(p *Policy, _ *server.Config) { p.Filters = w.chain(v1.FilterInterest_JUDGE, v1.FilterEvent_MESSAGE) })
+	r := newRig(t, func(p *Policy, _ *server.Config) {
+		p.Filters = w.chain(v1.FilterInterest_JUDGE, v1.FilterEvent_MESSAGE)
+	})
 	feed := &fed{}
 	r.b.Feed = feed
 	c := r.client(t)
@@ -236,7 +238,9 @@ func TestInjectedMessages(t *testing.T) {
 			Message:    &v1.MessageRef{Where: &v1.MessageRef_Inline{Inline: []byte("Subject: out of office\n\nback soon\n")}},
 		}}}
 	}}
-	r := newRig(t, func(p *Policy, _ *server.Config) { p.Filters = w.chain(v1.FilterInterest_JUDGE, v1.FilterEvent_MESSAGE) })
+	r := newRig(t, func(p *Policy, _ *server.Config) {
+		p.Filters = w.chain(v1.FilterInterest_JUDGE, v1.FilterEvent_MESSAGE)
+	})
 	if got := code(send(r.client(t), "tom@hanks.example", text, "meg@ryan.example")); got != "ok" {
 		t.Fatal(got)
 	}
