@@ -2,6 +2,7 @@
 package plugins
 
 import (
+	"github.com/stagecoach-mta/stagecoach/plugins/exec"
 	"github.com/stagecoach-mta/stagecoach/plugins/file"
 	"github.com/stagecoach-mta/stagecoach/plugins/headers"
 	"github.com/stagecoach-mta/stagecoach/plugins/imap"
@@ -15,6 +16,7 @@ import (
 // Bundled lists them by name.
 func Bundled() []sdk.Plugin {
 	return []sdk.Plugin{
+		exec.Plugin(),
 		file.Plugin(),
 		headers.Plugin(),
 		imap.Plugin(),
