@@ -18,7 +18,7 @@ def filled(count=3):
     one is so large that the server keeps it in a file."""
     emptied()
     mails = [new_mail() for _ in range(count - 2)]
-    mails.append(new_mail(body=b".\r\n..\r\n.dot\r\nFrom here on\r\n \t \r\n" + "Grüße ✓\r\n".encode() + b"x" * 998 + b"\r\n\r\n"))
+    mails.append(new_mail(body=b".\r\n..\r\n.dot\r\nno dot\r\n..two\r\nFrom here on\r\n \t \r\n" + "Grüße ✓\r\n".encode() + b"x" * 998 + b"\r\n\r\n"))
     mails.append(new_mail(body=b"".join(b"%070d\r\n" % n for n in range(3000))))
     submit(*mails)
     arrived(mails)
