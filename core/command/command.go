@@ -24,7 +24,7 @@ const (
 	ExitUsage      = 2 // the command line is wrong
 	ExitConfig     = 3 // the configuration has mistakes
 	ExitNotRunning = 4 // the command needs a running server, and there is none
-	ExitTest       = 5 // a test block or a step of the demo did not hold
+	ExitTest       = 5 // a test block, a check or a step of the demo did not hold
 )
 
 // Users edits a people file, for `stagecoach user`.
@@ -103,7 +103,8 @@ First steps:
   stagecoach validate -c FILE             what is wrong with a configuration, and where
 
 Exit codes: 0 done; 1 it did not work; 2 wrong command line; 3 the configuration
-has mistakes; 4 no server is running; 5 a test or a step of the demo did not hold.`
+has mistakes; 4 no server is running; 5 a test, a check or a step of the
+demo did not hold.`
 
 func (a *App) root() *cobra.Command {
 	root := &cobra.Command{

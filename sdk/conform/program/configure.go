@@ -29,8 +29,7 @@ func (s *suite) decode(t conform.T) {
 		s.js, s.pack, err = block.Wire(s.describe.GetSchema(), s.value)
 	}
 	if err != nil {
-		t.Fatalf("the configuration does not fit the schema of %s %q; give one that does (--config FILE, the text between the block's braces):\n%v",
-			s.describe.GetKind(), s.describe.GetName(), err)
+		t.Fatalf("the configuration does not fit the schema of the plugin %q; name a file with one that does (--config FILE):\n%v", s.describe.GetName(), err)
 	}
 }
 

@@ -92,7 +92,7 @@ func Run(t conform.T, opts Options) *v1.DescribeResponse {
 		s.opts.Grace = 5 * time.Second
 	}
 	if s.opts.ConfigFile == "" {
-		s.opts.ConfigFile = "config.hcl"
+		s.opts.ConfigFile = "the configuration"
 	}
 	// Short: a socket's path has little room.
 	if s.dir, err = os.MkdirTemp("", "conform"); err != nil {

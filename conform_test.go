@@ -1,0 +1,175 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stagecoach-mta/stagecoach/core/command"
+	"github.com/stagecoach-mta/stagecoach/plugins"
+	"github.com/stagecoach-mta/stagecoach/sdk/conform"
+)
+
+// tried is how a plugin is tried: its block, facts of it, and the checks that
+// cannot be made of it.
+type tried struct {
+	block, facts string
+	skipped      []string
+}
+
+const noMistakes = "configure: mistakes point at their attribute"
+
+// bundled has every plugin of plugins.Bundled. DIR is a directory of the test's.
+var bundled = map[string]tried{
+	"exec": {
+		block: `filter "exec" "sign" {
+  command = ["/bin/sh", "-c", "cat > /dev/null; echo X-Seen-By: mx"]
+  mode    = "headers"
+}`,
+		facts: `slow = "command = [\"/bin/sleep\", \"600\"]"`,
+	},
+	"file": {
+		block:   `directory "file" "people" { path = "DIR/people.hcl" }`,
+		facts:   `address = "meg@ryan.example"` + "\n" + `password = "sleepless"` + "\n" + `alias = "both@ryan.example"`,
+		skipped: []string{noMistakes},
+	},
+	"headers": {
+		block: `filter "headers" "house" {
+  remove = ["Subject"]
+  add    = { "X-Seen-By" = "mx" }
+}`,
+		facts: `wrong = { add = "add = { \"No Name\" = \"x\" }" }`,
+	},
+	"imap":    {},
+	"local":   {},
+	"maildir": {skipped: []string{noMistakes}},
+	"pipe": {
+		block: `deliver "pipe" "tickets" { command = ["/bin/cat"] }`,
+		facts: `slow = "command = [\"/bin/sleep\", \"600\"]"`,
+	},
+	"pop3": {},
+}
+
+// conformed runs the command with these arguments and reads what it prints.
+func conformed(t *testing.T, c tried, args ...string) (code int, report *conform.Report) {
+	t.Helper()
+	dir := t.TempDir()
+	people, err := os.ReadFile("configs/dev-people.hcl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "people.hcl"), people, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args = append([]string{"plugin", "conform"}, args...)
+	for flag, text := range map[string]string{"--config": c.block, "--facts": c.facts} {
+		if text == "" {
+			continue
+		}
+		file := filepath.Join(dir, strings.TrimLeft(flag, "-")+".hcl")
+		if err := os.WriteFile(file, []byte(strings.ReplaceAll(text, "DIR", dir)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, flag, file)
+	}
+	code, out, errs := run(t, append(args, "--json", "--largest", "5MB")...)
+	if err := json.Unmarshal([]byte(out), &report); err != nil {
+		t.Fatalf("exit %d, %v:\n%s%s", code, err, out, errs)
+	}
+	return code, report
+}
+
+// hold says which checks did not come out as they should.
+func (c tried) hold(t *testing.T, code int, report *conform.Report) {
+	t.Helper()
+	for _, r := range report.Results {
+		if expected := slices.Contains(c.skipped, r.Check); r.Status == conform.Fail || r.Status == conform.Skip && !expected || r.Status == conform.Pass && expected {
+			t.Errorf("%s: %s %s%s", r.Status, r.Check, r.Reason, strings.Join(r.Seen, "\n"))
+		}
+	}
+	if code != command.ExitOK || report.Problem != "" {
+		t.Errorf("exit %d, problem %q", code, report.Problem)
+	}
+	t.Logf("%d passed, %d skipped in %.1f s", report.Passed, report.Skipped, report.TookMS/1000)
+}
+
+// TestBundledConform: every bundled plugin passes what is asked of anybody's.
+func TestBundledConform(t *testing.T) {
+	for _, p := range plugins.Bundled() {
+		t.Run(p.Name, func(t *testing.T) {
+			t.Parallel()
+			c, ok := bundled[p.Name]
+			if !ok {
+				t.Fatal("it is not tried: add it to the table")
+			}
+			code, report := conformed(t, c, p.Name)
+			c.hold(t, code, report)
+		})
+	}
+}
+
+// TestExampleConforms: the example passes as its author would try it.
+func TestExampleConforms(t *testing.T) {
+	t.Parallel()
+	bin := filepath.Join(t.TempDir(), "attachments")
+	if out, err := exec.Command("go", "build", "-o", bin, "./examples/attachments").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	c := tried{
+		block:   `filter "attachments" "no_exe" { forbid = [".exe"] }`,
+		facts:   `wrong = { forbid = "forbid = [\"exe\"]" }`,
+		skipped: []string{"edits: fit the message"}, // it only judges
+	}
+	code, report := conformed(t, c, bin)
+	c.hold(t, code, report)
+}
+
+// TestConformSaysWhatToDo: a failure tells what was seen, where it is written and
+// what to do, in text and in the exit code; what cannot be run says why.
+func TestConformSaysWhatToDo(t *testing.T) {
+	dir := t.TempDir()
+	script := filepath.Join(dir, "plugin")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\necho starting up\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errs := run(t, "plugin", "conform", script)
+	if code != command.ExitTest || errs != "" {
+		t.Errorf("exit %d, want %d; stderr %q", code, command.ExitTest, errs)
+	}
+	for _, want := range []string{
+		"FAIL", `no handshake: "starting up"`, "contract  plugin.proto", "do        print that line first",
+		`skip`, "the plugin does not start: see the check", "The plugin: 0 passed, 1 failed",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the output lacks %q:\n%s", want, out)
+		}
+	}
+	if n := strings.Count(out, "the plugin does not start"); n != 1 {
+		t.Errorf("one reason is told %d times:\n%s", n, out)
+	}
+	config := filepath.Join(dir, "config.hcl")
+	if err := os.WriteFile(config, []byte("\nfilter \"headers\" \"x\" {\n  addd = 1\n}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		args []string
+		code int
+		want string
+	}{
+		"no such program":   {[]string{"./nothing"}, command.ExitFailed, "./nothing"},
+		"no program at all": {nil, command.ExitUsage, "stagecoach plugin conform PATH"},
+		"a wrong pattern":   {[]string{"headers", "--run", "("}, command.ExitUsage, "--run"},
+		"no check of that":  {[]string{"headers", "--run", "^nothing$"}, command.ExitFailed, `no check's name matches "^nothing$"`},
+		"a wrong size":      {[]string{"headers", "--largest", "big"}, command.ExitUsage, "50MB"},
+		"a wrong config":    {[]string{"headers", "--run", "^mail", "--config", config}, command.ExitFailed, config + " line 3"},
+		"no config":         {[]string{"pipe", "--run", "^mail"}, command.ExitFailed, `"command" is required`},
+	} {
+		if code, _, errs := run(t, append([]string{"plugin", "conform"}, c.args...)...); code != c.code || !strings.Contains(errs, c.want) {
+			t.Errorf("%s: exit %d, want %d with %q:\n%s", name, code, c.code, c.want, errs)
+		}
+	}
+}
