@@ -88,7 +88,7 @@ func Load(ctx context.Context, paths []string, opts Options) (*Config, Diagnosti
 	l.functions["env"] = envFunc(opts.Getenv)
 	l.cfg.sources = l.src
 	l.read(paths)
-	broken := l.list.HasErrors()
+	broken := l.list.HasErrors() || slices.ContainsFunc(l.bodies, isPeople)
 	l.declare()
 	l.decode()
 	if !broken {

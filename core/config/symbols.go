@@ -59,10 +59,25 @@ var referable = map[string]int{
 // declare registers every block by its reference, so that order does not matter.
 func (l *loader) declare() {
 	for _, body := range l.bodies {
+		if isPeople(body) {
+			l.err(body.Blocks[0].TypeRange, "This is a people file, not a configuration",
+				`Name the configuration with -c; in it, directory "file" "people" { path = "people.hcl" } names this file.`)
+			continue
+		}
 		for _, b := range body.Blocks {
 			l.declareBlock(b)
 		}
 	}
+}
+
+// isPeople tells whether a file was meant for directory "file".
+func isPeople(body *hclsyntax.Body) bool {
+	for _, b := range body.Blocks {
+		if b.Type != "domain" && b.Type != "user" && b.Type != "alias" {
+			return false
+		}
+	}
+	return len(body.Blocks) > 0 && len(body.Attributes) == 0
 }
 
 func (l *loader) declareBlock(b *hclsyntax.Block) {
