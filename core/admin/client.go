@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"syscall"
 
 	"github.com/stagecoach-mta/stagecoach/core/queue"
@@ -85,7 +86,22 @@ func (c *Client) Message(ctx context.Context, id string) (m Message, err error) 
 
 // List calls each for every queued message that matches.
 func (c *Client) List(ctx context.Context, query url.Values, each func(Message) error) error {
-	resp, err := c.do(ctx, http.MethodGet, "/queue", query)
+	return stream(ctx, c, "/queue", query, each)
+}
+
+// PluginLogs calls each for the last n lines of an instance's log (0: all that are
+// kept) and, if follow, for those to come, until ctx or the instance ends.
+func (c *Client) PluginLogs(ctx context.Context, instance string, n int, follow bool, each func(LogLine) error) error {
+	query := url.Values{"n": {strconv.Itoa(n)}}
+	if follow {
+		query.Set("follow", "1")
+	}
+	return stream(ctx, c, "/plugins/"+url.PathEscape(instance)+"/logs", query, each)
+}
+
+// stream reads an answer of one T a line, or a Problem.
+func stream[T any](ctx context.Context, c *Client, path string, query url.Values, each func(T) error) error {
+	resp, err := c.do(ctx, http.MethodGet, path, query)
 	if err != nil {
 		return err
 	}
@@ -93,17 +109,18 @@ func (c *Client) List(ctx context.Context, query url.Values, each func(Message) 
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, 64<<20)
 	for lines.Scan() {
-		var m struct {
-			Message
-			Problem
-		}
-		if err := json.Unmarshal(lines.Bytes(), &m); err != nil {
+		var p Problem
+		if err := json.Unmarshal(lines.Bytes(), &p); err != nil {
 			return err
 		}
-		if m.Error != "" {
-			return errors.New(m.Error)
+		if p.Error != "" {
+			return errors.New(p.Error)
 		}
-		if err := each(m.Message); err != nil {
+		var v T
+		if err := json.Unmarshal(lines.Bytes(), &v); err != nil {
+			return err
+		}
+		if err := each(v); err != nil {
 			return err
 		}
 	}

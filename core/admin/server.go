@@ -22,8 +22,19 @@ type Backend interface {
 	Reload(ctx context.Context) error
 	Flush(ctx context.Context, f queue.Filter) (int, error)
 	Queue() queue.Queue
+	PluginBackend
+}
+
+// PluginBackend is what the commands about one plugin act on.
+type PluginBackend interface {
 	Plugins(ctx context.Context) ([]Plugin, error)
 	RestartPlugin(ctx context.Context, instance string) error
+	// ReloadPlugin reads the files again for one instance; errors as of Reload.
+	ReloadPlugin(ctx context.Context, instance string) error
+	// PluginLogs gives each the last n lines of an instance's log (0: all that are
+	// kept), and those to come if follow, until ctx or the instance ends. flush is
+	// called when there is nothing more for the moment.
+	PluginLogs(ctx context.Context, instance string, n int, follow bool, each func(LogLine) error, flush func()) error
 }
 
 // Server answers on the socket.
@@ -103,7 +114,46 @@ func handler(b Backend) http.Handler {
 	m.HandleFunc("POST /plugins/{instance}/restart", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, struct{}{}, b.RestartPlugin(r.Context(), r.PathValue("instance")))
 	})
+	m.HandleFunc("POST /plugins/{instance}/reload", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, struct{}{}, b.ReloadPlugin(r.Context(), r.PathValue("instance")))
+	})
+	m.HandleFunc("GET /plugins/{instance}/logs", func(w http.ResponseWriter, r *http.Request) { logs(w, r, b) })
 	return m
+}
+
+// logs streams one line of an instance's log a line.
+func logs(w http.ResponseWriter, r *http.Request, b Backend) {
+	n := 0
+	if s := r.URL.Query().Get("n"); s != "" {
+		var err error
+		if n, err = strconv.Atoi(s); err != nil || n < 0 {
+			answer(w, nil, errors.New("n must be a number of lines"))
+			return
+		}
+	}
+	begun := false
+	enc := json.NewEncoder(w)
+	begin := func() {
+		if !begun {
+			begun = true
+			w.Header().Set("Content-Type", "application/x-ndjson")
+		}
+	}
+	flush := func() {
+		begin()
+		_ = http.NewResponseController(w).Flush() // the client has gone, if this fails
+	}
+	err := b.PluginLogs(r.Context(), r.PathValue("instance"), n, r.URL.Query().Get("follow") != "", func(l LogLine) error {
+		begin()
+		return enc.Encode(l)
+	}, flush)
+	switch {
+	case err == nil || r.Context().Err() != nil:
+	case begun:
+		_ = enc.Encode(Problem{err.Error()})
+	default:
+		answer(w, nil, err)
+	}
 }
 
 // list streams one message a line: the queue may be longer than memory.

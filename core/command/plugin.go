@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -25,7 +26,7 @@ import (
 
 func (a *App) plugin() *cobra.Command {
 	c := &cobra.Command{Use: "plugin", Short: "Look at plugins: those in the binary, and the running ones"}
-	c.AddCommand(a.pluginList(), a.pluginDescribe(), a.pluginRestart(), a.pluginServe(), a.pluginSandbox(), a.pluginConform())
+	c.AddCommand(a.pluginList(), a.pluginDescribe(), a.pluginRestart(), a.pluginReload(), a.pluginLogs(), a.pluginServe(), a.pluginSandbox(), a.pluginConform())
 	return c
 }
 
@@ -55,19 +56,55 @@ func (a *App) pluginList() *cobra.Command {
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), ps)
 			}
-			tw := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(tw, "INSTANCE\tSTATE\tPID\tUP\tRESTARTS\tCALLS\tERRORS\tP50\tP99\tMEMORY\tLAST ERROR")
-			for _, p := range ps {
-				fmt.Fprintf(tw, "%s\t%s\t%d\t%s\t%d\t%d\t%d\t%s\t%s\t%s\t%s\n", p.Instance, p.State, p.PID, ago(p.Since), p.Restarts,
-					p.Calls, p.Errors, p.P50.Round(time.Microsecond), p.P99.Round(time.Microsecond), bytesOf(p.RSS), short(p.LastError, 60))
-			}
-			return tw.Flush()
+			return printPlugins(cmd.OutOrStdout(), ps)
 		}),
 	}
 	src.flags(c)
 	c.Flags().BoolVar(&bundled, "bundled", false, "list the plugins in this binary; needs no server")
 	jsonFlag(c, &asJSON)
 	return c
+}
+
+// printPlugins writes one line for each, and below them in full what is not well.
+func printPlugins(w io.Writer, ps []admin.Plugin) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "INSTANCE\tSTATE\tPID\tUP\tRESTARTS\tCALLS\tERRORS\tP50\tP99\tMEMORY\tSANDBOX\tHEALTH")
+	var notes []string
+	for _, p := range ps {
+		memory := p.PSS
+		if memory == 0 {
+			memory = p.RSS
+		}
+		box := "yes"
+		switch {
+		case !p.Sandboxed:
+			box = "none"
+		case len(p.Unenforced) > 0:
+			box = "partly"
+		}
+		health := "ok"
+		switch {
+		case p.Health != "":
+			health = "unwell"
+		case p.State != string(host.Ready):
+			health = "-"
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%d\t%s\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n", p.Instance, p.State, p.PID, ago(p.Since), p.Restarts,
+			p.Calls, p.Errors, p.P50.Round(time.Microsecond), p.P99.Round(time.Microsecond), bytesOf(memory), box, health)
+		for _, n := range []struct{ what, text string }{
+			{"says", p.Health}, {"last ended", p.LastError}, {"last failed call", p.LastFault},
+			{"not in force of its sandbox", strings.Join(p.Unenforced, "; ")},
+		} {
+			if n.text != "" {
+				notes = append(notes, fmt.Sprintf("%s, %s: %s", p.Instance, n.what, printable(short(n.text, 400))))
+			}
+		}
+	}
+	if err := tw.Flush(); err != nil || len(notes) == 0 {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\n%s\n", strings.Join(notes, "\n"))
+	return err
 }
 
 func (a *App) listBundled(cmd *cobra.Command, asJSON bool) error {
@@ -190,7 +227,8 @@ func shown(i host.Info) admin.Plugin {
 	return admin.Plugin{
 		Instance: i.Instance, Kind: kindWord(i.Kind), Plugin: i.Plugin, Version: i.Version, State: string(i.State), PID: i.PID,
 		Restarts: i.Restarts, Since: i.Since, Calls: int64(i.Calls), Errors: int64(i.Errors), P50: i.P50, P99: i.P99, RSS: i.RSS,
-		LastError: i.LastError, Listening: i.Listeners,
+		PSS: i.PSS, LastError: i.LastError, LastFault: i.LastFault, Health: i.Health, Listening: i.Listeners,
+		Sandboxed: i.Sandboxed, Unenforced: i.Unenforced,
 	}
 }
 

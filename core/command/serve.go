@@ -188,19 +188,28 @@ func each(err error, visit func(error) bool) {
 // Reload reads the files again. The error is what was wrong with them.
 func (s *running) Reload(ctx context.Context) error {
 	begin := time.Now()
-	cfg, diags := s.app.parse(ctx, s.src)
-	if diags.HasErrors() {
-		var b bytes.Buffer
-		if err := diags.WriteText(&b, false); err != nil {
-			return err
-		}
-		return errors.New(strings.TrimSpace(b.String()))
+	cfg, err := s.again(ctx)
+	if err != nil {
+		return err
 	}
 	if err := s.pipeline.Reload(ctx, cfg); err != nil {
 		return s.explain(cfg, err)
 	}
 	s.log.Info().Strs("config", cfg.Files).Dur("took", time.Since(begin)).Msg("configuration reloaded")
 	return nil
+}
+
+// again reads the files of the configuration; the error is what is wrong in them.
+func (s *running) again(ctx context.Context) (*config.Config, error) {
+	cfg, diags := s.app.parse(ctx, s.src)
+	if diags.HasErrors() {
+		var b bytes.Buffer
+		if err := diags.WriteText(&b, false); err != nil {
+			return nil, err
+		}
+		return nil, errors.New(strings.TrimSpace(b.String()))
+	}
+	return cfg, nil
 }
 
 // Status for the admin socket.

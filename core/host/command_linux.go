@@ -38,3 +38,21 @@ func residentSize(pid int) int64 {
 	pages, _ := strconv.ParseInt(string(fields[1]), 10, 64)
 	return pages * int64(os.Getpagesize())
 }
+
+// proportionalSize of a process in octets, with its share of what it has in
+// common with others; 0 if it is gone or not told.
+func proportionalSize(pid int) int64 {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/smaps_rollup")
+	if err != nil {
+		return 0
+	}
+	for line := range bytes.Lines(b) {
+		if rest, ok := bytes.CutPrefix(line, []byte("Pss:")); ok {
+			if fields := bytes.Fields(rest); len(fields) > 0 {
+				kib, _ := strconv.ParseInt(string(fields[0]), 10, 64)
+				return kib << 10
+			}
+		}
+	}
+	return 0
+}

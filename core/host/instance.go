@@ -48,8 +48,10 @@ type Info struct {
 	InFlight int           `json:"in_flight"`
 	P50      time.Duration `json:"p50_ns"`
 	P99      time.Duration `json:"p99_ns"`
-	// RSS in octets.
+	// RSS in octets; what processes share counts for each. PSS is its share of
+	// that; 0 if the system does not tell.
 	RSS int64 `json:"rss"`
+	PSS int64 `json:"pss"`
 	// LastError is why the last process ended, or did not start; LastFault how the
 	// last call failed that failed by the plugin's fault without ending it.
 	LastError string `json:"last_error,omitempty"`
@@ -270,7 +272,7 @@ func (i *Instance) Info() Info {
 	i.mu.Unlock()
 	if p != nil {
 		info.PID, _ = strconv.Atoi(p.child.ID())
-		info.RSS = residentSize(info.PID)
+		info.RSS, info.PSS = residentSize(info.PID), proportionalSize(info.PID)
 		info.InFlight = p.inFlight()
 		info.Unenforced = p.child.unenforced()
 	}

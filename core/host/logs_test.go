@@ -6,11 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
 func TestRingIsBounded(t *testing.T) {
@@ -207,6 +211,92 @@ func TestReloadOneInstance(t *testing.T) {
 	missing.Instance = "filter.test.c"
 	if err := h.Reload(t.Context(), missing); err == nil || !strings.Contains(err.Error(), "plugin list") {
 		t.Errorf("%v", err)
+	}
+}
+
+// A new binary for an access plugin: a session of before goes on with the old
+// one, every client that comes is greeted, and no restart is counted.
+func TestUpgradeKeepsSessions(t *testing.T) {
+	h, _ := testHost(t)
+	program := t.TempDir() + "/plugin"
+	install(t, program, "")
+	s := accessSpec("")
+	s.Command = []string{program}
+	if _, err := provision(h, s); err != nil {
+		t.Fatal(err)
+	}
+	i := h.Instance(s.Instance)
+	addr := i.Info().Listeners[0]
+	session, replies, old := dial(t, addr)
+	install(t, program, "upgraded")
+	reloaded := make(chan error, 1)
+	go func() { reloaded <- h.Reload(context.Background(), s) }()
+	clients := 0
+	eventually(t, "new clients get the new program", func() bool {
+		c, _, pid := dial(t, addr) // fails the test if nobody greets
+		c.Close()
+		clients++
+		return pid != old
+	})
+	if err := <-reloaded; err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		fmt.Fprintln(session, "pid")
+		if got, err := replies.ReadString('\n'); err != nil || strings.TrimSpace(got) != old {
+			t.Fatalf("the session of before: %q, %v", got, err)
+		}
+	}
+	session.Close()
+	was, _ := strconv.Atoi(old)
+	eventually(t, "the old process ends after its session", func() bool { return !slices.Contains(processesOf(h.opts.RunDir), was) })
+	if info := i.Info(); info.Restarts != 0 || clients == 0 {
+		t.Errorf("%d restarts, %d clients", info.Restarts, clients)
+	}
+}
+
+// What a hundred restarts leave behind is what one leaves: nothing. Half of them
+// are deaths, half are replacements; testHost looks for the rest at the end.
+func TestHundredRestartsLeaveNothing(t *testing.T) {
+	h, _ := testHost(t)
+	h.timing.backoff, h.timing.backoffMax, h.timing.quick, h.timing.breaker = time.Millisecond, time.Millisecond, 0, 1000
+	storage := boxed("storage.test.mail", "kind=storage", Sandbox{})
+	storage.Kind, storage.DataDir = v1.Kind_KIND_STORAGE, t.TempDir()
+	if _, err := provision(h, storage); err != nil {
+		t.Fatal(err)
+	}
+	i := h.Instance(storage.Instance)
+	count := func() (files, processes, entries int) {
+		mustAsk(t, i, "pid")
+		eventually(t, "one process", func() bool { return len(processesOf(h.opts.RunDir)) == 1 })
+		eventually(t, "one directory", func() bool { e, _ := os.ReadDir(i.place.dir); entries = len(e); return entries <= 2 })
+		return openFiles(t), len(processesOf(h.opts.RunDir)), entries
+	}
+	restart := func(n int) {
+		if n%2 == 0 {
+			before := i.Info().Restarts
+			if _, err := ask(t, i, "crash"); err == nil {
+				t.Fatal("it did not crash")
+			}
+			eventually(t, "it is back", func() bool { return i.Info().Restarts > before })
+		} else if err := h.Restart(t.Context(), storage.Instance); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range 4 {
+		restart(n)
+	}
+	files, processes, entries := count()
+	routines := runtime.NumGoroutine()
+	for n := range 100 {
+		restart(n)
+	}
+	eventually(t, "descriptors and goroutines are as before", func() bool {
+		f, p, e := count()
+		return f <= files && p <= processes && e <= entries && runtime.NumGoroutine() <= routines
+	})
+	if info := i.Info(); info.Restarts != 52 {
+		t.Errorf("%d restarts counted, want 52", info.Restarts)
 	}
 }
 

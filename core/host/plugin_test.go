@@ -225,6 +225,8 @@ func (p *testPlugin) serveClients(l net.Listener) {
 					os.Exit(9)
 				case "ask":
 					fmt.Fprintln(c, p.askStorage())
+				case "pid":
+					fmt.Fprintln(c, os.Getpid())
 				}
 			}
 		})

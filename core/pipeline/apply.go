@@ -146,39 +146,46 @@ func (p *Pipeline) backend(ref string) *receive.Backend {
 
 // specs is what the host is to run.
 func (p *Pipeline) specs(cfg *config.Config, certs map[string]*certificate) ([]host.Spec, error) {
-	spoolDirs := []string{filepath.Join(cfg.DataDir, "spool"), filepath.Join(cfg.DataDir, "queue", "body")}
 	var specs []host.Spec
 	for _, in := range cfg.Instances {
-		s := Spec(in)
-		s.SpoolDirs = spoolDirs
-		if in.Describe.GetNeeds().GetDataDir() {
-			s.DataDir = p.instanceDir(in.Ref)
-		}
-		if in.Storage != nil {
-			upload := filepath.Join(cfg.DataDir, "upload", in.Storage.Ref)
-			if err := os.MkdirAll(upload, 0o700); err != nil {
-				return nil, err
-			}
-			s.Grants = append(s.Grants, host.GrantSpec{
-				Role: "storage", Instance: in.Storage.Ref, UploadDir: upload,
-				MessageDirs: append([]string{p.instanceDir(in.Storage.Ref)}, in.Storage.MessagePaths()...),
-			})
-		}
-		if in.Kind == v1.Kind_KIND_STORAGE {
-			s.SpoolDirs = append(append([]string{}, spoolDirs...), filepath.Join(cfg.DataDir, "upload", in.Ref))
-		}
-		if in.Auth != nil {
-			s.Grants = append(s.Grants, host.GrantSpec{Role: "auth", Instance: in.Auth.Ref})
-		}
-		for _, use := range in.Uses {
-			s.Grants = append(s.Grants, host.GrantSpec{Role: use.Ref, Instance: use.Ref})
-		}
-		if in.TLS != nil {
-			s.TLS = certs[in.TLS.Ref].pem
+		s, err := p.spec(cfg, in, certs)
+		if err != nil {
+			return nil, err
 		}
 		specs = append(specs, s)
 	}
 	return specs, nil
+}
+
+func (p *Pipeline) spec(cfg *config.Config, in *config.Instance, certs map[string]*certificate) (host.Spec, error) {
+	s := Spec(in)
+	s.SpoolDirs = p.spoolDirs()
+	if in.Describe.GetNeeds().GetDataDir() {
+		s.DataDir = p.instanceDir(in.Ref)
+	}
+	if in.Storage != nil {
+		upload := filepath.Join(cfg.DataDir, "upload", in.Storage.Ref)
+		if err := os.MkdirAll(upload, 0o700); err != nil {
+			return s, err
+		}
+		s.Grants = append(s.Grants, host.GrantSpec{
+			Role: "storage", Instance: in.Storage.Ref, UploadDir: upload,
+			MessageDirs: append([]string{p.instanceDir(in.Storage.Ref)}, in.Storage.MessagePaths()...),
+		})
+	}
+	if in.Kind == v1.Kind_KIND_STORAGE {
+		s.SpoolDirs = append(s.SpoolDirs, filepath.Join(cfg.DataDir, "upload", in.Ref))
+	}
+	if in.Auth != nil {
+		s.Grants = append(s.Grants, host.GrantSpec{Role: "auth", Instance: in.Auth.Ref})
+	}
+	for _, use := range in.Uses {
+		s.Grants = append(s.Grants, host.GrantSpec{Role: use.Ref, Instance: use.Ref})
+	}
+	if in.TLS != nil {
+		s.TLS = certs[in.TLS.Ref].pem
+	}
+	return s, nil
 }
 
 // Spec is the part of an instance's spec that the block alone says.

@@ -212,6 +212,8 @@ func (p *Pipeline) Flush(ctx context.Context, f queue.Filter) (n int, err error)
 	return n, nil
 }
 
+var errDataDir = errors.New("data_dir can't change while the server runs: restart it")
+
 // Reload exchanges the configuration: everything new is provisioned first. On an
 // error the running one is as it was.
 func (p *Pipeline) Reload(ctx context.Context, cfg *config.Config) error {
@@ -219,7 +221,7 @@ func (p *Pipeline) Reload(ctx context.Context, cfg *config.Config) error {
 	same := cfg.DataDir == p.cfg.DataDir
 	p.mu.Unlock()
 	if !same {
-		return errors.New("data_dir can't change while the server runs: restart it")
+		return errDataDir
 	}
 	return p.apply(ctx, cfg)
 }
