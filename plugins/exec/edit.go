@@ -37,34 +37,20 @@ func (f *Filter) edit(v *filter.Verdict, ev *filter.Event, printed []byte) error
 	return nil
 }
 
-// replace makes the edits that turn one message into another.
+// replace makes the edits that turn one message into another. What is equal is
+// not touched, however malformed it may be.
 func (f *Filter) replace(v *filter.Verdict, before, after []byte) error {
-	oldHead, oldBody, _ := split(before)
-	newHead, newBody, whole := split(after)
-	if !whole {
+	oldHead, oldBody, oldWhole := split(lines(before))
+	newHead, newBody, newWhole := split(lines(after))
+	if oldWhole && !newWhole {
 		return fmt.Errorf("it has no empty line after the header")
 	}
-	fields, err := parseHeader(newHead)
-	if err != nil {
-		return err
-	}
-	if len(fields) == 0 {
-		return fmt.Errorf("it has no header")
-	}
-	// A header that cannot be read is replaced too.
-	if old, err := parseHeader(oldHead); err != nil || !slices.Equal(old, fields) {
-		done := map[string]bool{}
-		for _, x := range old {
-			if key := strings.ToLower(x.name); !done[key] {
-				done[key] = true
-				v.DeleteHeader(x.name, 0)
-			}
-		}
-		for _, x := range fields {
-			v.InsertHeader(-1, x.name, x.value)
+	if !bytes.Equal(oldHead, newHead) {
+		if err := replaceHeader(v, units(oldHead), units(newHead)); err != nil {
+			return err
 		}
 	}
-	if bytes.Equal(lines(oldBody), lines(newBody)) {
+	if bytes.Equal(oldBody, newBody) {
 		return nil
 	}
 	if len(newBody) <= mail.InlineLimit {
@@ -79,54 +65,113 @@ func (f *Filter) replace(v *filter.Verdict, before, after []byte) error {
 	return nil
 }
 
+// replaceHeader leaves the fields below the last change as they are or, if the last
+// field is another one, those above the first change.
+func replaceHeader(v *filter.Verdict, before, after []field) error {
+	if len(after) == 0 {
+		return fmt.Errorf("it has no header")
+	}
+	same, shorter := 0, min(len(before), len(after))
+	for same < shorter && before[len(before)-1-same] == after[len(after)-1-same] {
+		same++
+	}
+	first, end, position := 0, len(before)-same, 0
+	fresh := slices.Clone(after[:len(after)-same])
+	slices.Reverse(fresh) // each goes to the top
+	if same == 0 {
+		for same < shorter && before[same] == after[same] {
+			same++
+		}
+		first, end, position, fresh = same, len(before), -1, after[same:]
+	}
+	for i := first; i < end; i++ {
+		x := before[i]
+		if x.name == "" {
+			return fmt.Errorf("the line %q of the message, which is no field, cannot be taken out", short(x.value))
+		}
+		v.DeleteHeader(x.name, place(before[:i+1]))
+	}
+	for _, x := range fresh {
+		if err := x.check(); err != nil {
+			return err
+		}
+		v.InsertHeader(position, x.name, x.value)
+	}
+	return nil
+}
+
+// place is the last one's index among those of its name.
+func place(fields []field) (n int) {
+	for _, x := range fields {
+		if strings.EqualFold(x.name, fields[len(fields)-1].name) {
+			n++
+		}
+	}
+	return n
+}
+
 // lines have CRLF ends.
 func lines(b []byte) []byte {
 	return bytes.ReplaceAll(bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
 }
 
-// split parts a message at its first empty line, with CRLF or LF line ends.
+// split parts a message at its first empty line.
 func split(message []byte) (head, body []byte, whole bool) {
 	for rest := message; ; {
-		line, after, more := bytes.Cut(rest, []byte("\n"))
+		line, after, more := bytes.Cut(rest, []byte("\r\n"))
 		if !more {
 			return message, nil, false
 		}
-		if len(line) == 0 || len(line) == 1 && line[0] == '\r' {
+		if len(line) == 0 {
 			return message[:len(message)-len(rest)], after, true
 		}
 		rest = after
 	}
 }
 
-// field is a header field; value is folded with CRLF and has no line end.
+// field is a header field; value is folded with CRLF and has no line end. A line
+// that is none has an empty name.
 type field struct{ name, value string }
 
-// parseHeader reads header fields (RFC 5322 section 2.2), with CRLF or LF line
-// ends.
+// check says why it is none.
+func (x field) check() error {
+	if x.name == "" {
+		return fmt.Errorf("the line %q is not NAME: VALUE", short(x.value))
+	}
+	if strings.ContainsAny(strings.ReplaceAll(x.value, "\r\n", ""), "\r\x00") {
+		return fmt.Errorf("the field %s has a bare CR or a NUL", x.name)
+	}
+	return nil
+}
+
+// parseHeader reads header fields (RFC 5322 section 2.2) up to the first empty
+// line, with CRLF or LF line ends.
 func parseHeader(text []byte) ([]field, error) {
-	var out []field
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
-		if line == "" {
-			break
+	head, _, _ := split(lines(text))
+	fields := units(head)
+	for _, x := range fields {
+		if err := x.check(); err != nil {
+			return nil, err
 		}
-		if line[0] == ' ' || line[0] == '\t' {
-			if len(out) == 0 {
-				return nil, fmt.Errorf("the first line %q begins with a blank", short(line))
-			}
+	}
+	return fields, nil
+}
+
+// units are the fields of a header, and the lines that are none.
+func units(head []byte) (out []field) {
+	for line := range strings.Lines(string(head)) {
+		line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
+		if len(out) > 0 && line != "" && (line[0] == ' ' || line[0] == '\t') {
 			out[len(out)-1].value += "\r\n" + line
 			continue
 		}
-		name, value, ok := strings.Cut(line, ":")
-		if !ok || !fieldName(name) {
-			return nil, fmt.Errorf("the line %q is not NAME: VALUE", short(line))
+		if name, value, ok := strings.Cut(line, ":"); ok && fieldName(name) {
+			out = append(out, field{name, value})
+		} else {
+			out = append(out, field{value: line})
 		}
-		if strings.ContainsAny(value, "\r\x00") {
-			return nil, fmt.Errorf("the field %s has a bare CR or a NUL", name)
-		}
-		out = append(out, field{name, value})
 	}
-	return out, nil
+	return out
 }
 
 // fieldName is RFC 5322's ftext.

@@ -173,7 +173,7 @@ func TestHeaders(t *testing.T) {
 	same(t, edits(reply), "insert 0 X-Report: one\r\n two", "insert 0 X-Spam: no")
 	for script, want := range map[string]string{
 		"echo no field":           `the line "no field" is not NAME: VALUE`,
-		"printf ' blank: x\\n'":   "begins with a blank",
+		"printf ' blank: x\\n'":   `the line " blank: x" is not NAME: VALUE`,
 		"printf 'A: b\\rc\\n'":    "the field A has a bare CR",
 		"head -c 70000 /dev/zero": "printed more than 65536 octets",
 	} {
@@ -194,8 +194,10 @@ func TestRewrite(t *testing.T) {
 		// Unix line ends are no change.
 		"tr -d '\\r'":             nil,
 		"sed 's/New York/Rome/'":  {"body Don't you love Rome in the fall? $(touch"},
-		"sed '1,3s/Hello/Hi/'":    {"delete From 0", "delete Subject 0", "insert -1 From: Tom <tom@hanks.example>", "insert -1 Subject: Hi"},
-		"printf 'A: b\\n\\nc\\n'": {"delete From 0", "delete Subject 0", "insert -1 A: b", "body c\n"},
+		"sed '1,3s/Hello/Hi/'":    {"delete Subject 1", "insert -1 Subject: Hi"},
+		"sed 's/^From.*/X: y/'":   {"delete From 1", "insert 0 X: y"},
+		"sed '1iX: y\\nX: z'":     {"insert 0 X: z", "insert 0 X: y"},
+		"printf 'A: b\\n\\nc\\n'": {"delete From 1", "delete Subject 1", "insert -1 A: b", "body c\r\n"},
 	} {
 		reply, err := ask(t, block(script, mode))
 		if err != nil {
@@ -214,6 +216,22 @@ func TestRewrite(t *testing.T) {
 			t.Errorf("%s: %v, want %s", script, err, want)
 		}
 	}
+	// What is malformed and stays as it was is nobody's fault.
+	for text, script := range map[string]string{
+		"": "cat", "Subject: no end": "sed '1iX: y'", "\nno header\n": "sed '1iX: y'",
+		": no name\nX-Nul: \x00\nno field\n\nbody\n": "sed '1iX: y'",
+	} {
+		reply, err := sdktest.Filter(t, Plugin(), block(script, mode))(sdktest.Message(t, text))
+		if want := min(1, len(text)); err != nil || len(reply.GetEdits()) != want {
+			t.Errorf("%q, %s: %v %v", text, script, edits(reply), err)
+		}
+	}
+	// Of fields of the same name the one that was changed goes.
+	reply, err := sdktest.Filter(t, Plugin(), block("sed 's/: 2/: two/'", mode))(sdktest.Message(t, "R: 1\nr: 2\nR: 3\nS: 4\n\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, edits(reply), "delete R 1", "delete r 2", "insert 0 r: two", "insert 0 R: 1")
 	// A refusal needs no message.
 	if reply, err := ask(t, block("exit 77", mode)); err != nil || reply.GetVerdict().GetAction() != v1.Verdict_REJECT {
 		t.Errorf("refusal: %v %v", reply, err)
