@@ -105,7 +105,7 @@ def on_terminal(*argv):
     check(program.wait() == 0, f"{argv[0]} ended with {program.returncode}")
 
 
-@case(seconds=120)
+@case()
 def mutt_read():
     """mutt opens the INBOX over IMAP and over POP3 and saves all mails, byte by byte."""
     mails = filled()

@@ -2,6 +2,7 @@
 
 import email
 import email.policy
+import email.utils
 import smtplib
 
 from harness import (DEV, HOST, MEG, PASSWORD, TOM, UNVERIFIED, WORK, Mailbox, arrived, case, check, emptied, file_of,
@@ -76,6 +77,15 @@ def curl_smtp():
     arrived([clear, tls])
 
 
+def taken_out(mail, *names):
+    """The mail without these header fields of one line, and what they said."""
+    head, end, body = mail.partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    out = [line for line in lines if line.split(b":")[0] in names]
+    rest = b"\r\n".join(line for line in lines if line not in out)
+    return rest + end + body, [line.partition(b": ")[2].decode() for line in out]
+
+
 @case()
 def mutt_send():
     """What arrives is the copy that mutt keeps for itself, every field and octet."""
@@ -97,11 +107,15 @@ def mutt_send():
     copies = [f.read_bytes() for sub in ("new", "cur") for f in (WORK / "mutt-sent" / sub).iterdir()]
     check(len(copies) == 2, f"mutt kept {len(copies)} copies")
     for copy in copies:
-        # Fields that mutt writes into its copies alone.
-        head, _, rest = copy.partition(b"\n\n")
-        head = b"\n".join(line for line in head.split(b"\n") if not line.startswith((b"Status:", b"Lines:", b"Content-Length:")))
-        sent = (head + b"\n\n" + rest).replace(b"\n", b"\r\n")
-        same_mail(sent, got[email.message_from_bytes(copy)["Message-ID"]], "mutt")
+        # Status, Lines and Content-Length are in mutt's copy alone; its Date is of
+        # the moment when it was written, a second later at times.
+        sent, _ = taken_out(copy.replace(b"\n", b"\r\n"), b"Status", b"Lines", b"Content-Length")
+        sent, kept = taken_out(sent, b"Date")
+        arrived_as, dates = taken_out(got[email.message_from_bytes(copy)["Message-ID"]], b"Date")
+        check(len(dates) == len(kept) == 1, f"the dates {dates}, in the copy {kept}")
+        apart = email.utils.parsedate_to_datetime(kept[0]) - email.utils.parsedate_to_datetime(dates[0])
+        check(abs(apart.total_seconds()) < 60, f"the date {dates[0]}, in the copy {kept[0]}")
+        same_mail(sent, arrived_as, "mutt")
     texts = [email.message_from_bytes(m, policy=email.policy.default) for m in got.values()]
     for mail in texts:
         check(mail["Subject"] == "Grüße from mutt", f"subject {mail['Subject']!r}")
