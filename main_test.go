@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -204,6 +205,10 @@ func TestCommandLine(t *testing.T) {
 		{"--help", command.ExitOK, "Exit codes:"},
 		{"serv", command.ExitUsage, "unknown command"},
 		{"serve --nonsense", command.ExitUsage, "unknown flag"},
+		{"help queue list", command.ExitOK, "stagecoach queue list [flags]"},
+		{"help", command.ExitOK, "Exit codes:"},
+		{"help serv", command.ExitUsage, `there is no command "serv"`},
+		{"help queue lst", command.ExitUsage, `there is no command "queue lst"`},
 		{"validate -c " + bad, command.ExitConfig, "hostname"},
 		{"validate --json -c " + bad, command.ExitConfig, "hostname"},
 		{"serve -c " + bad, command.ExitConfig, "bad.hcl:1"},
@@ -240,6 +245,42 @@ func TestExplainKnowsWhoMayRelay(t *testing.T) {
 		if code != command.ExitOK || !strings.Contains(out, c.says) || strings.Contains(out, c.not) {
 			t.Errorf("explain %s: exit %d, it says\n%s%s\nwant %q, and not %q", c.args, code, out, errs, c.says, c.not)
 		}
+	}
+}
+
+// TestExplainForMachines: names are one kind, and words are words.
+func TestExplainForMachines(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "mx.hcl")
+	text := untestedConfig + `
+filter "headers" "h" { set = { "X-Seen" = "yes" } }
+receive "smtp" "seen" {
+  listen  = ["127.0.0.1:2526"]
+  filters = [filter.headers.h]
+}
+`
+	if err := os.WriteFile(file, []byte(strings.Replace(text, `route "here" {`, "route \"no\" {\n  when   = recipient.domain == \"ryan.example\"\n  reject = \"closed\"\n}\nroute \"here\" {", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errs := run(t, "explain", "-c", file, "--json", "--no-dns", "--listener", "receive.smtp.seen", "--user", "tom@hanks.example",
+		"--from", "tom@hanks.example", "--to", "meg@ryan.example", "--to", "annie@reed.example")
+	if code != command.ExitOK {
+		t.Fatal(code, errs)
+	}
+	var x any
+	if err := json.Unmarshal([]byte(out), &x); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`"listener": "receive.smtp.seen"`, `"filter": "filter.headers.h"`, `"verdict": "accept"`, `"insert X-Seen"`,
+		`"code": 550`, `"enhanced": "5.7.1"`, `"text": "closed"`, `"route": "no"`, `"taken": true`, `"deliver": "deliver.storage.mail"`,
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it does not say %s:\n%s", want, out)
+		}
+	}
+	if m := regexp.MustCompile(`"[A-Z][A-Za-z]*":`).FindString(out); m != "" {
+		t.Errorf("a name in another style: %s\n%s", m, out)
 	}
 }
 

@@ -79,7 +79,7 @@ directories say who exists, its rules who may relay, and its filters are asked.`
 				return err
 			}
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), x)
+				return printJSON(cmd.OutOrStdout(), forMachines(m, x))
 			}
 			showExplanation(cmd.OutOrStdout(), m, x)
 			return nil

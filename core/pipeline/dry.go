@@ -122,35 +122,35 @@ type Mail struct {
 // Explanation is the answer.
 type Explanation struct {
 	// Filters asked at reception, and what they said together.
-	Filters []filter.Step `json:"filters,omitempty"`
+	Filters []filter.Step
 	// Refused is the reply that the client would have got.
-	Refused    string               `json:"refused,omitempty"`
-	Tags       map[string]*v1.Tag   `json:"tags,omitempty"`
-	Recipients []RecipientExplained `json:"recipients"`
+	Refused    string
+	Tags       map[string]*v1.Tag
+	Recipients []RecipientExplained
 }
 
 // RecipientExplained is the answer for one recipient, alias targets included.
 type RecipientExplained struct {
-	Address string `json:"address"`
+	Address string
 	// AliasOf is the address that led here.
-	AliasOf  string        `json:"alias_of,omitempty"`
-	Account  string        `json:"account,omitempty"`
-	Problem  string        `json:"problem,omitempty"`
-	Route    string        `json:"route,omitempty"`
-	Tried    []route.Tried `json:"tried,omitempty"`
-	Deliver  string        `json:"deliver,omitempty"`
-	Redirect []string      `json:"redirect,omitempty"`
-	Copy     []string      `json:"copy,omitempty"`
-	Held     bool          `json:"held,omitempty"`
-	Reason   string        `json:"reason,omitempty"`
-	Reject   *config.Reply `json:"reject,omitempty"`
-	Discard  bool          `json:"discard,omitempty"`
+	AliasOf  string
+	Account  string
+	Problem  string
+	Route    string
+	Tried    []route.Tried
+	Deliver  string
+	Redirect []string
+	Copy     []string
+	Held     bool
+	Reason   string
+	Reject   *config.Reply
+	Discard  bool
 	// Filters asked on the way out.
-	Filters []filter.Step `json:"filters,omitempty"`
+	Filters []filter.Step
 	// NextHop is where it would go, and under which TLS policy.
-	NextHop *nexthop.Plan `json:"next_hop,omitempty"`
+	NextHop *nexthop.Plan
 	// NextHopProblem is why there is none.
-	NextHopProblem string `json:"next_hop_problem,omitempty"`
+	NextHopProblem string
 }
 
 // Explain goes through receive, route and deliver and stops before anything is
