@@ -222,8 +222,9 @@ func absolute(paths []string) []string {
 
 // attributePath is the path that "{name}" stands for, if the attribute is set.
 func (i *Instance) attributePath(p string) []string {
-	name, ok := strings.CutPrefix(p, "{")
-	if name, ok = strings.CutSuffix(name, "}"); !ok || i.Config.IsNull() || !i.Config.Type().HasAttribute(name) {
+	name, opened := strings.CutPrefix(p, "{")
+	name, closed := strings.CutSuffix(name, "}")
+	if !opened || !closed || i.Config.IsNull() || !i.Config.Type().HasAttribute(name) {
 		return nil
 	}
 	v := i.Config.GetAttr(name)
