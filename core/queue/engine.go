@@ -123,6 +123,9 @@ func Open(o Options) (*Engine, error) {
 	if err := e.makeDirs(); err != nil {
 		return nil, fmt.Errorf("open the queue: %w", err)
 	}
+	if err := guard(e.stop, e.salvage); err != nil {
+		return nil, fmt.Errorf("open the queue: %w", err)
+	}
 	if err := e.openDB(); err != nil {
 		return nil, fmt.Errorf("open the queue: %w", err)
 	}
@@ -153,6 +156,7 @@ func (e *Engine) openDB() error {
 	opts.EventListener = &pebble.EventListener{
 		// A flush or compaction failed and is tried again with a new file.
 		BackgroundError: func(err error) { e.log.Error().Err(err).Msg("queue: background work failed") },
+		DataCorruption:  e.damaged,
 	}
 	type opened struct {
 		db  *pebble.DB
@@ -172,7 +176,7 @@ func (e *Engine) openDB() error {
 	}
 }
 
-// formatVersion of keys and records together; FORMAT.md.
+// formatVersion of keys and records together.
 const formatVersion = 1
 
 // start reads the few records that are about the queue as a whole.

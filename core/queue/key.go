@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// The first octet of a key; FORMAT.md describes what follows and the values.
+// The first octet of a key; what follows is made by the functions below.
 const (
 	keyBody       = 'b'
 	keyDue        = 'd'

@@ -17,7 +17,8 @@ import (
 // Duties: a nil error from a method that changes something means that the change
 // is on stable storage. A Claim is a lease with a fencing token: when its holder
 // dies or is late, the message is claimed anew and the old holder's Commit fails
-// with ErrLeaseLost. After a failed sync every method returns ErrStopped.
+// with ErrLeaseLost. After a failed sync, or when a block of the database is
+// found damaged, every method returns ErrStopped.
 type Queue interface {
 	// Put makes env and body durable and sets env.ID. It takes body's file
 	// over (on success only). ErrFull when the disk is.
@@ -57,8 +58,9 @@ var (
 	ErrLeaseLost = errors.New("the lease on this message was lost")
 	// ErrFull: no space on the disk; nothing was kept.
 	ErrFull = errors.New("no space left for the queue")
-	// ErrStopped: a sync failed; the queue takes and changes nothing any more.
-	ErrStopped = errors.New("the queue stopped after a failed sync")
+	// ErrStopped: the disk lost or would not take something; the queue takes and
+	// changes nothing any more.
+	ErrStopped = errors.New("the queue stopped after a failed sync or on a damaged disk")
 )
 
 // Envelope is all that the queue knows of a message but its bytes.

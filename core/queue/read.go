@@ -256,11 +256,16 @@ func (e *Engine) quarantined(i id) bool {
 // way, as it is, and takes it from the due index. A large body's file stays.
 func (e *Engine) setAside(s *stored, indexed due) {
 	e.log.Error().Str("id", s.id.String()).Err(s.err).Msg("queue: a message is set aside because its record is corrupt")
+	e.moveAside(s.keys(), indexed, counts{messages: -1})
+}
+
+// keys of all records of the message.
+func (s *stored) keys() [][]byte {
 	keys := [][]byte{messageKey(s.id), bodyKey(s.id)}
 	for seq := s.state.first; seq < s.state.journal; seq++ {
 		keys = append(keys, journalKey(s.id, seq))
 	}
-	e.moveAside(keys, indexed, counts{messages: -1})
+	return keys
 }
 
 // setAsideJournal does so with the corrupt records of a whole message's journal.
