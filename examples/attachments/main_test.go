@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stagecoach-mta/stagecoach/sdk/conform"
 	"github.com/stagecoach-mta/stagecoach/sdk/mail"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 	"github.com/stagecoach-mta/stagecoach/sdk/sdktest"
@@ -98,6 +99,10 @@ func TestTooManyParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(t, reply.GetVerdict(), "more parts")
+}
+
+func TestConformance(t *testing.T) {
+	sdktest.Conform(t, plugin, `forbid = [".exe"]`, conform.Facts{})
 }
 
 func TestMistakes(t *testing.T) {

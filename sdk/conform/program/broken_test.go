@@ -28,6 +28,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/stagecoach-mta/stagecoach/sdk"
+	"github.com/stagecoach-mta/stagecoach/sdk/conform"
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 	"github.com/stagecoach-mta/stagecoach/sdk/schema"
@@ -91,7 +92,7 @@ func serve(kind, broken string) {
 	socket := filepath.Join(dir, fmt.Sprintf("%d.sock", os.Getpid()))
 	lis, err := net.Listen("unix", socket)
 	must(err)
-	cert, _, _, err := certificate(elliptic.P256())
+	cert, _, _, err := conform.Certificate(elliptic.P256())
 	must(err)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(os.Getenv("PLUGIN_CLIENT_CERT")))

@@ -266,7 +266,7 @@ const peerToken = "conformance"
 func newAccessPeers(dir string) (*accessPeers, error) {
 	a := &accessPeers{dir: dir, directory: &accesstest.Directory{}, roots: x509.NewCertPool()}
 	var err error
-	if _, a.certPEM, a.keyPEM, err = certificate(elliptic.P256()); err != nil {
+	if _, a.certPEM, a.keyPEM, err = conform.Certificate(elliptic.P256()); err != nil {
 		return nil, err
 	}
 	a.roots.AppendCertsFromPEM(a.certPEM)

@@ -103,7 +103,7 @@ func Run(t conform.T, opts Options) *v1.DescribeResponse {
 	if err := os.Mkdir(s.spool, 0o700); err != nil {
 		t.Fatalf("%v", err)
 	}
-	if s.cert, s.certPEM, _, err = certificate(elliptic.P521()); err != nil {
+	if s.cert, s.certPEM, _, err = conform.Certificate(elliptic.P521()); err != nil {
 		t.Fatalf("%v", err)
 	}
 	s.startup(t)

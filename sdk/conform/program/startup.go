@@ -92,7 +92,7 @@ func (s *suite) socket(t conform.T) {
 
 func (s *suite) strangers(t conform.T) {
 	p := s.mustStart(t)
-	other, _, _, err := certificate(elliptic.P256())
+	other, _, _, err := conform.Certificate(elliptic.P256())
 	if err != nil {
 		t.Fatalf("%v", err)
 	}

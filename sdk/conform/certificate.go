@@ -1,4 +1,4 @@
-package program
+package conform
 
 import (
 	"crypto/ecdsa"
@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// certificate makes a self-signed one for localhost on the curve that go-plugin
-// uses (P-521): a plugin that cannot read it could not be started by the core.
-func certificate(curve elliptic.Curve) (cert tls.Certificate, certPEM, keyPEM []byte, err error) {
+// Certificate makes a self-signed one for "localhost" on a curve, for a day, and
+// gives it as PEM too. go-plugin's own are on P-521.
+func Certificate(curve elliptic.Curve) (cert tls.Certificate, certPEM, keyPEM []byte, err error) {
 	key, err := ecdsa.GenerateKey(curve, rand.Reader)
 	if err != nil {
 		return cert, nil, nil, err

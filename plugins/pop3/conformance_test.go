@@ -1,0 +1,10 @@
+package pop3
+
+import (
+	"testing"
+
+	"github.com/stagecoach-mta/stagecoach/sdk/conform"
+	"github.com/stagecoach-mta/stagecoach/sdk/sdktest"
+)
+
+func TestConformance(t *testing.T) { sdktest.Conform(t, Plugin(), nil, conform.Facts{}) }
