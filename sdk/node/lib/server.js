@@ -10,6 +10,8 @@ import { Serving } from './session.js';
 // sun_path, without the final NUL.
 const LONGEST_SOCKET = 107;
 const DEFAULT_CONCURRENT = 64;
+// How long the answer to Shutdown has to get out before the connection is told to end.
+const SHUTDOWN_ANSWER = 50;
 
 /** What a plugin is: DescribeResponse. Runs nothing of it; a TypeError if it is not well-formed. */
 export function describe(plugin) {
@@ -61,7 +63,7 @@ export class Service {
     // SERVING, which is all that go-plugin asks.
     this.#raw('grpc.health.v1.Health', 'Check', () => Buffer.from([0x08, 0x01]));
     this.#raw('plugin.GRPCController', 'Shutdown', () => {
-      setImmediate(this.#toldToEnd);
+      setTimeout(this.#toldToEnd, SHUTDOWN_ANSWER);
       return Buffer.alloc(0);
     });
   }
