@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -111,6 +112,9 @@ func edit(path string, change func(*hclwrite.File) error) error {
 // reader sees the old file or the new one, and after a power cut too.
 func replace(path string, content []byte) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".people-*")
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no folder %s: make it first", filepath.Dir(path))
+	}
 	if err != nil {
 		return err
 	}
