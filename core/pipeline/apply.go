@@ -209,7 +209,7 @@ func Spec(in *config.Instance) host.Spec {
 }
 
 func (p *Pipeline) directory(in *config.Instance) sdkdirectory.Directory {
-	return sdkdirectory.NewClient(p.host.Instance(in.Ref))
+	return directory.Remember(sdkdirectory.NewClient(p.host.Instance(in.Ref)))
 }
 
 func (p *Pipeline) set(ins []*config.Instance) *directory.Set {

@@ -21,8 +21,9 @@ import (
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
-// fresh is how long the file's time stamp is believed.
-const fresh = time.Second
+// fresh is how long the file's time stamp is believed, and then an answer: a
+// change counts within a second.
+const fresh = 500 * time.Millisecond
 
 // Directory answers from the file.
 type Directory struct {
@@ -100,34 +101,41 @@ func (d *Directory) current() *people {
 	return p
 }
 
-// Resolve looks for the address itself, then without its detail, then for the
-// domain's catch-all.
+// Resolve implements directory.Directory.
 func (d *Directory) Resolve(_ context.Context, req *v1.ResolveRequest) (*v1.ResolveResponse, error) {
-	a, err := address.Parse(req.GetAddress(), true)
+	r := d.resolve(req.GetAddress())
+	r.FreshMs = fresh.Milliseconds()
+	return r, nil
+}
+
+// resolve looks for the address itself, then without its detail, then for the
+// domain's catch-all.
+func (d *Directory) resolve(addr string) *v1.ResolveResponse {
+	a, err := address.Parse(addr, true)
 	if err != nil {
-		return &v1.ResolveResponse{}, nil // nothing of ours
+		return &v1.ResolveResponse{} // nothing of ours
 	}
 	p := d.current()
 	dom := p.domains[strings.ToLower(a.Domain)]
 	if dom == nil {
-		return &v1.ResolveResponse{}, nil
+		return &v1.ResolveResponse{}
 	}
 	if r := p.find(strings.ToLower(a.String()), ""); r != nil {
-		return r, nil
+		return r
 	}
 	if d.separator != "" {
 		if detail := a.Detail(d.separator); detail != "" {
 			if r := p.find(strings.ToLower(a.Base(d.separator).String()), detail); r != nil {
-				return r, nil
+				return r
 			}
 		}
 	}
 	// postmaster must work in every domain (RFC 5321 section 4.5.1): without one
 	// of its own it is the catch-all's, if there is one.
 	if dom.catchAll != "" {
-		return &v1.ResolveResponse{Result: v1.ResolveResponse_ALIAS, Targets: []string{dom.catchAll}, CatchAll: true}, nil
+		return &v1.ResolveResponse{Result: v1.ResolveResponse_ALIAS, Targets: []string{dom.catchAll}, CatchAll: true}
 	}
-	return &v1.ResolveResponse{Result: v1.ResolveResponse_NO_SUCH_USER}, nil
+	return &v1.ResolveResponse{Result: v1.ResolveResponse_NO_SUCH_USER}
 }
 
 func (p *people) find(k, detail string) *v1.ResolveResponse {

@@ -92,7 +92,7 @@ class ResolveRequest(_message.Message):
     def __init__(self, address: _Optional[str] = ...) -> None: ...
 
 class ResolveResponse(_message.Message):
-    __slots__ = ["account", "catch_all", "detail", "quota_bytes", "reply", "result", "targets"]
+    __slots__ = ["account", "catch_all", "detail", "fresh_ms", "quota_bytes", "reply", "result", "targets"]
     class Result(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = []
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
@@ -100,6 +100,7 @@ class ResolveResponse(_message.Message):
     CATCH_ALL_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     DISABLED: ResolveResponse.Result
+    FRESH_MS_FIELD_NUMBER: _ClassVar[int]
     MAILBOX: ResolveResponse.Result
     NOT_MINE: ResolveResponse.Result
     NO_SUCH_USER: ResolveResponse.Result
@@ -110,8 +111,9 @@ class ResolveResponse(_message.Message):
     account: str
     catch_all: bool
     detail: str
+    fresh_ms: int
     quota_bytes: int
     reply: _common_pb2.SMTPReply
     result: ResolveResponse.Result
     targets: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, result: _Optional[_Union[ResolveResponse.Result, str]] = ..., account: _Optional[str] = ..., detail: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ..., reply: _Optional[_Union[_common_pb2.SMTPReply, _Mapping]] = ..., catch_all: bool = ..., quota_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, result: _Optional[_Union[ResolveResponse.Result, str]] = ..., account: _Optional[str] = ..., detail: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ..., reply: _Optional[_Union[_common_pb2.SMTPReply, _Mapping]] = ..., catch_all: bool = ..., quota_bytes: _Optional[int] = ..., fresh_ms: _Optional[int] = ...) -> None: ...
