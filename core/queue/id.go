@@ -36,11 +36,16 @@ func (i id) String() string {
 
 // parseID gives ErrNotFound for what can be no id: nobody has such a message.
 func parseID(s string) (id, error) {
-	bad := fmt.Errorf("%w: %q", ErrNotFound, s)
-	if len(s) != idLen {
-		return 0, bad
+	if i, ok := readID(s); ok {
+		return i, nil
 	}
-	var i id
+	return 0, fmt.Errorf("%w: %q", ErrNotFound, s)
+}
+
+func readID(s string) (i id, ok bool) {
+	if len(s) != idLen {
+		return 0, false
+	}
 	for p := range idLen {
 		var d byte
 		switch c := s[p]; {
@@ -51,14 +56,14 @@ func parseID(s string) (id, error) {
 		case 'a' <= c && c <= 'z':
 			d = c - 'a' + 36
 		default:
-			return 0, bad
+			return 0, false
 		}
 		if i > (1<<63)/62 {
-			return 0, bad
+			return 0, false
 		}
 		i = i*62 + id(d)
 	}
-	return i, nil
+	return i, true
 }
 
 // idMaker makes ids for one epoch.
