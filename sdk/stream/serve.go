@@ -35,12 +35,21 @@ type server struct {
 	handler Handler
 	max     int
 	slots   chan struct{}
+	// next gives a call to a goroutine that has answered one: its stack has grown.
+	next chan incoming
 
 	sending sync.Mutex // one Send at a time
 
 	mu       sync.Mutex
 	calls    map[uint64]running
 	handlers sync.WaitGroup
+}
+
+// incoming is a call that nobody has begun on.
+type incoming struct {
+	ctx  context.Context
+	id   uint64
+	call *v1.Call
 }
 
 // running is a call that a handler has.
@@ -60,7 +69,7 @@ func newServer(ctx context.Context, s FrameStream, max int, h Handler) *server {
 	ctx, cancel := context.WithCancel(ctx)
 	return &server{
 		ctx: ctx, cancel: cancel, s: s, handler: h, max: max,
-		slots: make(chan struct{}, max), calls: map[uint64]running{},
+		slots: make(chan struct{}, max), next: make(chan incoming), calls: map[uint64]running{},
 	}
 }
 
@@ -130,7 +139,32 @@ func (v *server) start(id uint64, call *v1.Call) {
 	}
 	v.calls[id] = r
 	v.handlers.Add(1)
-	go v.answer(ctx, id, call)
+	in := incoming{ctx, id, call}
+	select {
+	case v.next <- in:
+	default:
+		go v.work(in)
+	}
+}
+
+// patience is how long a goroutine waits for another call.
+const patience = time.Second
+
+// work answers calls as long as they come.
+func (v *server) work(in incoming) {
+	idle := time.NewTimer(patience)
+	defer idle.Stop()
+	for {
+		v.answer(in.ctx, in.id, in.call)
+		idle.Reset(patience)
+		select {
+		case in = <-v.next:
+		case <-idle.C:
+			return
+		case <-v.ctx.Done():
+			return
+		}
+	}
 }
 
 func (v *server) refuse(id uint64, err error) {
