@@ -30,6 +30,8 @@ type Options struct {
 	Hostname    string
 	Log         zerolog.Logger
 	CoreVersion string
+	// Patient: no plugin is late or stuck, for a person steps through it.
+	Patient bool
 }
 
 // Spec is what one instance runs with. A Spec that differs in anything from the
@@ -115,6 +117,16 @@ var defaultTiming = timing{
 	usage: time.Second, stuck: 30 * time.Second,
 }
 
+// patientTiming lets a plugin stand still for as long as a debugger has stopped it.
+func patientTiming() timing {
+	const long = 24 * time.Hour
+	t := defaultTiming
+	t.start, t.ready, t.health, t.stuck = long, long, long, long
+	// One that stands still does not end in good order.
+	t.stop, t.grace = time.Second, time.Second
+	return t
+}
+
 // Host runs the plugins of one core.
 //
 // Locks: changing is held from Provision to Commit or Abort, so that there is
@@ -169,6 +181,9 @@ func New(opts Options) (*Host, error) {
 		instances: map[string]*Instance{}, listeners: map[string]*listener{},
 		tokens: map[tokenKey]string{}, described: map[string]*v1.DescribeResponse{},
 		unenforced: map[string]string{}, rings: map[string]*logRing{},
+	}
+	if opts.Patient {
+		h.timing = patientTiming()
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	return h, nil
