@@ -22,6 +22,8 @@ const (
 	// lease is longer than any delivery may take.
 	lease      = 40 * time.Minute
 	jobTimeout = 35 * time.Minute
+	// workerIdle is how long a goroutine waits for another message.
+	workerIdle = time.Second
 	// idlePoll bounds how long a missed wake-up could matter.
 	idlePoll = 30 * time.Second
 	// maxDepth of recipients that come from recipients (redirect, alias).
@@ -65,6 +67,7 @@ type Dispatcher struct {
 	Options
 	workers chan struct{}
 	held    chan struct{} // claims in memory, working or waiting
+	next    chan *queue.Claim
 	telling chan struct{} // filters being told of results
 	limits  *limits
 	jobs    sync.WaitGroup
@@ -85,6 +88,7 @@ func New(o Options) *Dispatcher {
 		Options: o,
 		workers: make(chan struct{}, o.Workers),
 		held:    make(chan struct{}, o.Workers+o.Waiting),
+		next:    make(chan *queue.Claim),
 		telling: make(chan struct{}, o.Workers),
 		limits:  newLimits(),
 	}
@@ -154,12 +158,34 @@ func (d *Dispatcher) claim(ctx context.Context) (int, error) {
 		<-d.held
 	}
 	for _, c := range claims {
-		d.jobs.Go(func() {
-			defer func() { <-d.held }()
-			d.work(ctx, c)
-		})
+		d.jobs.Add(1)
+		select {
+		case d.next <- c:
+		default:
+			go d.worker(ctx, c)
+		}
 	}
 	return len(claims), err
+}
+
+// worker works on one message after the other, as long as they come: a
+// goroutine's stack has to grow for the first one only.
+func (d *Dispatcher) worker(ctx context.Context, c *queue.Claim) {
+	idle := time.NewTimer(workerIdle)
+	defer idle.Stop()
+	for {
+		d.work(ctx, c)
+		<-d.held
+		d.jobs.Done()
+		idle.Reset(workerIdle)
+		select {
+		case c = <-d.next:
+		case <-idle.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // work brings one claimed message forward.

@@ -98,16 +98,13 @@ func (j *job) run(ctx context.Context) (err error) {
 
 // deliver runs the groups next to each other.
 func (j *job) deliver(ctx context.Context, groups []*group) error {
+	if len(groups) == 1 {
+		return j.deliverGroup(ctx, groups[0])
+	}
 	errs := make([]error, len(groups))
 	var wg sync.WaitGroup
 	for i, g := range groups {
-		wg.Go(func() {
-			changes := j.hand(ctx, g)
-			if errs[i] = j.commit(ctx, changes); errs[i] == nil {
-				j.results(ctx, g, changes)
-			}
-			filter.Discard(g.inject)
-		})
+		wg.Go(func() { errs[i] = j.deliverGroup(ctx, g) })
 	}
 	wg.Wait()
 	for _, err := range errs {
@@ -115,6 +112,16 @@ func (j *job) deliver(ctx context.Context, groups []*group) error {
 			return err
 		}
 	}
+	return nil
+}
+
+func (j *job) deliverGroup(ctx context.Context, g *group) error {
+	defer func() { filter.Discard(g.inject) }()
+	changes := j.hand(ctx, g)
+	if err := j.commit(ctx, changes); err != nil {
+		return err
+	}
+	j.results(ctx, g, changes)
 	return nil
 }
 
