@@ -229,8 +229,10 @@ func (r *rig) put(sender string, to ...string) string {
 // round works on everything that is due, until nothing is.
 func (r *rig) round() {
 	r.t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
 	for range 100 {
-		n, err := r.d.claim(context.Background())
+		n, err := r.d.claim(ctx)
 		if err != nil {
 			r.t.Fatal(err)
 		}
