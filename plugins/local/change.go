@@ -20,7 +20,7 @@ type change struct {
 	b     *pebble.Batch // shared by the accounts of one deposit
 	rec   accountRecord
 	boxes map[uint32]*box
-	names map[string]uint32 // written in this batch; 0: removed
+	names map[string]uint32 // known or written in this batch; 0: removed
 	// places and threads written in this batch, which the database cannot
 	// tell yet.
 	places  map[uint64]uint32
@@ -28,6 +28,7 @@ type change struct {
 	stepped bool
 	list    bool // the list of mailboxes changed
 	garbage bool
+	deposit bool
 }
 
 // box is a mailbox in a change.
@@ -38,8 +39,56 @@ type box struct {
 	removed bool
 }
 
+// maxSettled mailboxes of one account are kept for its next deposit.
+const maxSettled = 8
+
+// settled is what the account's last deposit wrote. It saves the next one to read
+// it, and any other change ends it: those hand their mailboxes out.
+type settled struct {
+	rec   accountRecord
+	names map[string]uint32
+	boxes map[uint32]*v1.Mailbox
+}
+
+// beginDeposit is begin for a deposit; the account is locked.
+func (s *Store) beginDeposit(a *account, b *pebble.Batch) (*change, error) {
+	k := a.settled
+	if k == nil {
+		c, err := s.begin(a, b)
+		c.deposit = true
+		return c, err
+	}
+	a.settled = nil // until the commit
+	c := &change{s: s, a: a, b: b, rec: k.rec, names: k.names, boxes: make(map[uint32]*box, len(k.boxes)), deposit: true}
+	for num, m := range k.boxes {
+		c.boxes[num] = &box{num: num, Mailbox: m}
+	}
+	return c, nil
+}
+
+// settle keeps what a deposit wrote; the account is locked.
+func (c *change) settle() {
+	if !c.deposit || c.list || len(c.boxes) > maxSettled {
+		return
+	}
+	k := &settled{rec: c.rec, names: c.names, boxes: make(map[uint32]*v1.Mailbox, len(c.boxes))}
+	for num, x := range c.boxes {
+		k.boxes[num] = x.Mailbox
+	}
+	c.a.settled = k
+}
+
+// nameKnown notes a mailbox's number, so that it is not read again.
+func (c *change) nameKnown(name string, num uint32) {
+	if c.names == nil {
+		c.names = map[string]uint32{}
+	}
+	c.names[name] = num
+}
+
 // begin reads the account's record; the account is locked.
 func (s *Store) begin(a *account, b *pebble.Batch) (*change, error) {
+	a.settled = nil
 	c := &change{s: s, a: a, b: b, boxes: map[uint32]*box{}}
 	v, err := get(s.db, key8(tabAccount, a.num))
 	if err == nil {
@@ -130,6 +179,9 @@ func (s *Store) commit(b *pebble.Batch, changes []*change, unlock func()) {
 		garbage = garbage || c.garbage
 	}
 	err := s.db.ApplyNoSyncWait(b, pebble.Sync)
+	for _, c := range changes {
+		c.settle()
+	}
 	unlock()
 	if err == nil {
 		err = b.SyncWait()

@@ -28,6 +28,7 @@ type target struct {
 	mailbox  string // checked
 	flags    uint32
 	keywords []string
+	kept     []byte // the result of an earlier try; nil: none
 	result   *v1.DepositResponse_Result
 }
 
@@ -59,12 +60,17 @@ func (s *Store) Deposit(ctx context.Context, req *v1.DepositRequest) (*v1.Deposi
 	if len(byAccount) == 0 {
 		return resp, nil
 	}
-	known, err := s.known(req)
+	leave, err := s.depositing.enter(ctx, req.GetQueueId())
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	missing, err := s.known(req.GetQueueId(), byAccount)
 	if err != nil {
 		return nil, s.wrap(err, "deposit")
 	}
 	var b *body
-	if !known {
+	if missing {
 		if b, err = s.take(req.GetMessage()); err != nil {
 			return nil, err
 		}
@@ -98,16 +104,18 @@ func (s *Store) prepare(t *target) (*account, error) {
 	return s.account(t.GetAccount())
 }
 
-// known tells whether every target has a kept result: then the message need not
-// be read again.
-func (s *Store) known(req *v1.DepositRequest) (bool, error) {
-	for _, t := range req.GetTargets() {
-		v, err := get(s.db, keyDeposit(req.GetQueueId(), t.GetKey()))
-		if err != nil || v == nil {
-			return false, err
+// known reads the kept results; missing tells whether a target has none: only
+// then the message need be read. The queue id's turn is ours, so they stay.
+func (s *Store) known(queueID string, byAccount map[*account][]*target) (missing bool, err error) {
+	for _, ts := range byAccount {
+		for _, t := range ts {
+			if t.kept, err = get(s.db, keyDeposit(queueID, t.GetKey())); err != nil {
+				return false, err
+			}
+			missing = missing || t.kept == nil
 		}
 	}
-	return true, nil
+	return missing, nil
 }
 
 // deposit writes the targets of all accounts in one batch.
@@ -130,7 +138,7 @@ func (s *Store) deposit(req *v1.DepositRequest, b *body, byAccount map[*account]
 	defer batch.Close()
 	var changes []*change
 	for _, a := range accounts {
-		c, err := s.begin(a, batch)
+		c, err := s.beginDeposit(a, batch)
 		if err != nil {
 			unlock()
 			return false, err
@@ -155,23 +163,14 @@ func (s *Store) deposit(req *v1.DepositRequest, b *body, byAccount map[*account]
 // deliver puts the message into one target's mailbox, unless it is there. What
 // concerns this target alone goes into its result.
 func (c *change) deliver(req *v1.DepositRequest, b *body, t *target) (stored bool, err error) {
-	key := keyDeposit(req.GetQueueId(), t.GetKey())
-	v, err := get(c.s.db, key)
-	if err != nil {
-		return false, err
-	}
 	var d deposited
-	if v != nil {
-		if err := d.decode(v); err != nil {
+	if t.kept != nil {
+		if err := d.decode(t.kept); err != nil {
 			return false, err
 		}
 		t.fill(&d)
 		c.s.meters.repeats.Add(1)
 		return false, nil
-	}
-	if b == nil {
-		// The kept result went between the look and the lock: its time was up.
-		return false, fail.New(fail.Unavailable, "the deposit of %s was forgotten meanwhile: try again", req.GetQueueId())
 	}
 	prefix := deliveryFields(req.GetReturnPath(), t.GetRecipient())
 	size := int64(len(prefix)) + b.size
@@ -187,12 +186,13 @@ func (c *change) deliver(req *v1.DepositRequest, b *body, t *target) (stored boo
 		t.result.Problem = fail.ToProblem(fail.New(fail.Unavailable, "mailbox %q has used up its UIDs", x.Name))
 		return false, nil
 	}
+	c.nameKnown(x.Name, x.num)
 	d.ms, d.mailbox = c.s.nowMS(), x.num
 	d.uid, d.message, err = c.store(x, b, prefix, t.flags, t.keywords, req.GetReceivedMs())
 	if err != nil {
 		return false, err
 	}
-	c.b.Set(key, d.encode(), nil)
+	c.b.Set(keyDeposit(req.GetQueueId(), t.GetKey()), d.encode(), nil)
 	c.b.Set(keyDepositTime(d.ms, req.GetQueueId(), t.GetKey()), nil, nil)
 	t.fill(&d)
 	c.s.meters.deposits.Add(1)

@@ -68,10 +68,7 @@ func (c *change) numOf(name string) (uint32, error) {
 }
 
 func (c *change) setName(name string, num uint32) {
-	if c.names == nil {
-		c.names = map[string]uint32{}
-	}
-	c.names[name] = num
+	c.nameKnown(name, num)
 	if num == 0 {
 		c.b.Delete(keyName(c.a.num, name), nil)
 	} else {

@@ -67,14 +67,15 @@ type Store struct {
 		sync.Mutex
 		byName map[string]*account
 	}
-	blobs   blobs
-	views   views
-	space   space
-	stop    chan struct{}
-	garbage chan struct{}
-	workers sync.WaitGroup
-	gate    gate
-	meters  meters
+	depositing turns
+	blobs      blobs
+	views      views
+	space      space
+	stop       chan struct{}
+	garbage    chan struct{}
+	workers    sync.WaitGroup
+	gate       gate
+	meters     meters
 }
 
 var _ storage.Storage = (*Store)(nil)
@@ -194,7 +195,8 @@ type account struct {
 
 	// mu is held by whoever changes the account, and is never held while
 	// waiting for the disk.
-	mu sync.Mutex
+	mu      sync.Mutex
+	settled *settled // under mu
 	// last is the newest batch on its way to the disk; guarded by lastMu.
 	lastMu sync.Mutex
 	last   *commit
