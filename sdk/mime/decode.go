@@ -57,8 +57,9 @@ func (p *parser) preview() string {
 }
 
 func (s *sample) decode() string {
-	b, _ := io.ReadAll(io.LimitReader(Decode(s.part, bytes.NewReader(s.data)), 64<<10))
-	return string(b)
+	b := bytes.NewBuffer(make([]byte, 0, len(s.data)+bytes.MinRead))
+	_, _ = b.ReadFrom(io.LimitReader(Decode(s.part, bytes.NewReader(s.data)), 64<<10))
+	return b.String()
 }
 
 // clip collapses white space and control characters and cuts.

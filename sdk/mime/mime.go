@@ -45,6 +45,7 @@ type Rendered struct {
 // for any size of message). The only error is the reader's.
 func Summarize(r io.Reader) (*Rendered, error) {
 	p := &parser{s: newScanner(r)}
+	defer p.s.close()
 	root, fields, _ := p.entity(0, false)
 	if p.s.err != nil {
 		return nil, p.s.err

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"sync"
 )
 
 const chunkSize = 32 << 10
@@ -33,8 +34,20 @@ type line struct {
 	partial bool  // the line goes on
 }
 
+// buffered readers are used again: one is larger than most messages.
+var buffered = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, chunkSize) }}
+
+// newScanner takes a buffer, which close gives back.
 func newScanner(r io.Reader) *scanner {
-	return &scanner{r: bufio.NewReaderSize(r, chunkSize)}
+	b := buffered.Get().(*bufio.Reader)
+	b.Reset(r)
+	return &scanner{r: b}
+}
+
+func (s *scanner) close() {
+	s.r.Reset(nil)
+	buffered.Put(s.r)
+	s.r = nil
 }
 
 func (s *scanner) next() (line, bool) {
