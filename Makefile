@@ -7,11 +7,15 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 DATA    ?=
 SUITES  ?=
 
+MAILS        ?= 1000000
+DESTINATIONS ?= 1000
+SEED         ?= 1
+
 LINT_VERSION               := v2.15.0
 PROTOC_GEN_GO_VERSION      := v1.36.12
 PROTOC_GEN_GO_GRPC_VERSION := v1.6.2
 
-.PHONY: all build run test race lint interop bench fuzz generate clean help
+.PHONY: all build run test race lint simulate interop bench fuzz generate clean help
 
 all: build
 
@@ -34,6 +38,9 @@ lint: ## gofmt, vet, golangci-lint with the repo's configuration
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "not gofmt'ed:"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION) run ./...
+
+simulate: ## Days of delivery in a minute: a million mails to good, slow, dead and greylisting destinations (MAILS, DESTINATIONS, SEED)
+	@$(GO) test ./core/schedule -run TestSimulation -count 1 -v -args -table -mails $(MAILS) -destinations $(DESTINATIONS) -seed $(SEED)
 
 interop: build ## Real mail clients against the development server (installs Debian packages, as root)
 	SUITES="$(SUITES)" bash interop/run $(abspath $(BIN))
