@@ -41,16 +41,15 @@ def serve(plugin: type[Plugin]) -> None:
     except Exception as e:
         print("stagecoach plugin: %s" % e, file=sys.stderr, flush=True)
         sys.exit(1)
-    term = threading.Event()
     # A Ctrl-C goes to the whole foreground group, and the core ends us in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: (term.set(), service.shutdown.set()))
+    end = End(service)
     threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
     os.write(stdout, line.encode())
-    service.shutdown.wait()
+    term = end.wait()
     status = 0
     try:
-        if term.is_set():
+        if term:
             service.drain(TERM_GRACE)
         service.close()
     except Exception as e:
@@ -75,6 +74,33 @@ def listen(service: Service, path: str) -> str:
         credentials = grpc.ssl_server_credentials([(key, own)], root_certificates=client.encode(), require_client_auth=True)
     service.listen(path, credentials)
     return "1|%d|unix|%s|grpc|%s\n" % (PROTOCOL_VERSION, path, cert)
+
+
+class End:
+    """The end of the process: a Shutdown or a SIGTERM.
+
+    The kernel may give the signal to any thread, gRPC's among them. Python's own
+    handler would run when the main thread wakes up, which an Event does not see to:
+    so the main thread reads a pipe, into which the signal's number is written
+    whichever thread got it."""
+
+    def __init__(self, service: Service):
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        threading.Thread(target=self._shutdown, args=(service,), daemon=True).start()
+
+    def _shutdown(self, service: Service) -> None:
+        service.shutdown.wait()
+        os.write(self._write, b"\0")
+
+    def wait(self) -> bool:
+        """Whether it is by SIGTERM."""
+        while True:
+            what = os.read(self._read, 1)[0]
+            if what in (0, signal.SIGTERM):  # the plugin may handle other signals
+                return what != 0
 
 
 def end_with_parent(parent: int) -> None:

@@ -1,5 +1,6 @@
 """A plugin as a process: cookie, handshake, AutoMTLS, shutdown, signals."""
 import base64
+import ctypes
 import json
 import os
 import signal
@@ -116,6 +117,15 @@ class Process(unittest.TestCase):
         self.assertEqual(p.wait(20), 0)
         said = p.stderr.read()
         self.assertLess(said.index("drained"), said.index("closed"))
+
+    def test_sigterm_ends_it_whichever_thread_gets_it(self):
+        p = self.start()
+        channel = self.connect(p)
+        self.control(channel, "Describe")
+        others = [int(tid) for tid in os.listdir("/proc/%d/task" % p.pid) if int(tid) != p.pid]
+        # What the kernel may do with a signal to the process.
+        self.assertEqual(ctypes.CDLL(None).tgkill(p.pid, max(others), signal.SIGTERM), 0)
+        self.assertEqual(p.wait(20), 0)
 
     def test_by_hand_it_says_what_it_is(self):
         p = self.start(cookie="")
