@@ -22,11 +22,10 @@ names it. Change it from there.
   deliver    appends mail to a file, once      access   reads an INBOX as POP3 does
   directory  users in a small text file
 
-Go writes every kind; other languages write: %s.
-
-A project builds from a checkout of Stagecoach, if --sdk names one or this binary was
-built from one: then with the checkout's own versions, and without a network. Else it
-requires Stagecoach as it was published, and the network once.`
+A Go project builds from a checkout of Stagecoach, if --sdk names one or this binary
+was built from one: then with the checkout's own versions, and without a network. Else
+it requires Stagecoach as it was published, and the network once. Projects in other
+languages get a copy of their SDK.%s`
 
 func (a *App) pluginNew() *cobra.Command {
 	var (
@@ -41,8 +40,10 @@ func (a *App) pluginNew() *cobra.Command {
 			for _, b := range a.Bundled {
 				o.Taken = append(o.Taken, b.Name)
 			}
-			if err := a.sdkOf(&o); err != nil {
-				return err
+			if o.Lang == "go" {
+				if err := a.sdkOf(&o); err != nil {
+					return err
+				}
 			}
 			p, err := scaffold.New(o)
 			if err != nil {
@@ -66,7 +67,7 @@ func (a *App) pluginNew() *cobra.Command {
 // released is a version that Go can fetch.
 var released = regexp.MustCompile(`^v?(\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?)$`)
 
-// sdkOf says where a project gets the SDK from, unless the command line has.
+// sdkOf says where a Go project gets the SDK from, unless the command line has.
 func (a *App) sdkOf(o *scaffold.Options) error {
 	if o.SDK != "" {
 		return nil
@@ -83,7 +84,6 @@ func (a *App) sdkOf(o *scaffold.Options) error {
 	o.Version = a.Version
 	if info, ok := debug.ReadBuildInfo(); ok && fetched {
 		o.Version = info.Main.Version
-		o.Files = checkoutAbove(source)
 	}
 	m := released.FindStringSubmatch(o.Version)
 	if m == nil {
@@ -122,7 +122,7 @@ func showProject(cmd *cobra.Command, o scaffold.Options, p *scaffold.Project) er
 	for _, c := range p.Commands {
 		fmt.Fprintf(out, "  %s\n", c)
 	}
-	fmt.Fprintf(out, "  stagecoach plugin dev %s\n\nIn a server's configuration (%s):\n\n", p.Run, p.ConfigFile)
+	fmt.Fprintf(out, "  stagecoach plugin dev .\n\nIn a server's configuration (%s):\n\n", p.ConfigFile)
 	for line := range strings.Lines(p.Config) {
 		fmt.Fprint(out, "  ", line)
 	}

@@ -14,7 +14,6 @@ var module = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._~-]*(/[A-Za-z0-9._~-]+)
 
 var golang = language{
 	program: func(o *Options) string { return o.Name },
-	folder:  true,
 	sdk:     goModule,
 	develop: `
 ` + "`go test`" + ` asks the plugin without a process and then, built, everything that Stagecoach relies on; ` + "`go test -short`" + ` leaves the latter out. ` + "`stagecoach plugin dev .`" + ` runs it in a server of its own, again after each change.

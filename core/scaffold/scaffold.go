@@ -30,13 +30,10 @@ type Options struct {
 	Dir string
 	// Module path of a Go project; empty: one below ryan.example.
 	Module string
-	// SDK is a checkout of Stagecoach that the project builds from; empty: Version
-	// as it was published.
+	// SDK is a checkout of Stagecoach that a Go project builds from; empty: Version
+	// as it was published. Other languages' SDKs are copied out of this program.
 	SDK     string
 	Version string
-	// Files is where the published version's source lies, for languages whose SDK is
-	// copied; empty: nowhere.
-	Files string
 	// Taken are names that the plugin may not have: the bundled ones.
 	Taken []string
 }
@@ -45,9 +42,8 @@ type Options struct {
 type Project struct {
 	Dir   string
 	Files []string
-	// Program is what the configuration names, below Dir; Run is what `plugin dev`
-	// and others take to run it anew.
-	Program, Run string
+	// Program is what the configuration names, below Dir.
+	Program string
 	// Commands that come next, to be given in Dir.
 	Commands []string
 	// Config is the text of the file that names the plugin, ConfigFile its name.
@@ -59,16 +55,14 @@ type Project struct {
 // language writes what is not a template, and knows the words for a project.
 type language struct {
 	program func(o *Options) string
-	// folder: the project is run by its folder, for it must be built.
-	folder bool
 	// sdk adds the files by which the project finds the SDK.
 	sdk     func(o *Options, w *writer) (note string, err error)
 	develop string
-	// build and test are commands; test may be several.
+	// build (nil: nothing) and test are commands; test may be several.
 	build, test func(o *Options) []string
 }
 
-var languages = map[string]*language{"go": &golang}
+var languages = map[string]*language{"go": &golang, "python": &pythonic, "node": &nodejs}
 
 // Languages that can be written, by name.
 func Languages() []string {
@@ -120,10 +114,10 @@ func New(o Options) (*Project, error) {
 		return nil, err
 	}
 	p := &Project{Dir: dir, Program: lang.program(&o), ConfigFile: o.Name + ".hcl"}
-	if p.Run = p.Program; lang.folder {
-		p.Run = "."
+	if lang.build != nil {
+		p.Commands = lang.build(&o)
 	}
-	p.Commands = append(lang.build(&o), lang.test(&o)...)
+	p.Commands = append(p.Commands, lang.test(&o)...)
 	conform := "stagecoach plugin conform ./" + p.Program
 	for _, f := range []struct{ flag, file string }{{"--config", "conform.hcl"}, {"--facts", "facts.hcl"}} {
 		if _, err := fs.Stat(templates, path.Join("templates", o.Lang, o.Kind, f.file+".tmpl")); err == nil {
@@ -173,8 +167,11 @@ func (o *Options) check() error {
 	if can := speak(o.Kind); !slices.Contains(can, o.Lang) {
 		return fmt.Errorf("no %s plugin is written in %s here: take --lang %s", o.Kind, o.Lang, strings.Join(can, " or "))
 	}
-	if o.Module != "" && o.Lang != "go" {
+	if o.Lang != "go" && o.Module != "" {
 		return errors.New("only Go has modules: leave --module out")
+	}
+	if o.Lang != "go" && o.SDK != "" {
+		return fmt.Errorf("a project in %s gets a copy of the SDK from this program: leave --sdk out", o.Lang)
 	}
 	if o.Module == "" {
 		o.Module = "ryan.example/" + o.Name
@@ -266,7 +263,7 @@ func (w *writer) render(folder string, words *strings.Replacer) error {
 // name of a template's file; some cannot be embedded, or differ by plugin.
 func (w *writer) name(template string, words *strings.Replacer) string {
 	switch name := strings.TrimSuffix(template, ".tmpl"); name {
-	case "gitignore":
+	case "gitignore", "npmrc":
 		return "." + name
 	case "config.hcl":
 		return words.Replace("@NAME@.hcl")

@@ -6,9 +6,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
 // checkout is this one.
@@ -17,7 +21,10 @@ const checkout = "../.."
 // write makes a project in a temporary folder.
 func write(t *testing.T, o Options) *Project {
 	t.Helper()
-	o.Dir, o.SDK = filepath.Join(t.TempDir(), "project"), checkout
+	o.Dir = filepath.Join(t.TempDir(), "project")
+	if o.Lang == "go" {
+		o.SDK = checkout
+	}
 	p, err := New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -51,9 +58,6 @@ func TestGoProjects(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if i := bytes.IndexByte(text, '@'); i >= 0 && bytes.Contains(text, []byte("@NAME@")) {
-					t.Errorf("%s: a word was not filled in", f)
-				}
 				if filepath.Ext(f) != ".go" {
 					continue
 				}
@@ -70,8 +74,12 @@ func TestGoProjects(t *testing.T) {
 	}
 }
 
-// TestReadmes: each README has the usual sections in their order.
-func TestReadmes(t *testing.T) {
+// word of a template.
+var word = regexp.MustCompile(`@[A-Z]+@`)
+
+// TestProjects: each project's README has the usual sections in their order, and its
+// files hold what they promise.
+func TestProjects(t *testing.T) {
 	for _, lang := range Languages() {
 		for _, kind := range Kinds {
 			if !slices.Contains(speak(kind), lang) {
@@ -90,8 +98,20 @@ func TestReadmes(t *testing.T) {
 				}
 				at = i
 			}
-			if bytes.Contains(text, []byte("@")) && strings.Contains(string(text), "@HERE@") {
-				t.Errorf("%s %s: a word was not filled in", lang, kind)
+			// All words are filled in, and the configurations can be read.
+			for _, f := range p.Files {
+				text := must(t, filepath.Join(p.Dir, f))
+				if w := word.Find(text); w != nil {
+					t.Errorf("%s %s: %s has %s", lang, kind, f, w)
+				}
+				if filepath.Ext(f) == ".hcl" {
+					if _, diags := hclsyntax.ParseConfig(text, f, hcl.InitialPos); diags.HasErrors() {
+						t.Errorf("%s %s: %v", lang, kind, diags)
+					}
+				}
+			}
+			if info, err := os.Stat(filepath.Join(p.Dir, p.Program)); lang != "go" && (err != nil || info.Mode()&0o111 == 0) {
+				t.Errorf("%s %s: %s is no program: %v", lang, kind, p.Program, err)
 			}
 			if !strings.Contains(p.Config, kind+` "my_`+kind+`" "my" {`) || !strings.Contains(p.Config, `path = "`+filepath.Join(p.Dir, p.Program)+`"`) {
 				t.Errorf("%s %s: its configuration is\n%s", lang, kind, p.Config)
@@ -159,7 +179,9 @@ func TestRefused(t *testing.T) {
 		{Options{Kind: "filter", Name: "no/path"}, "a letter, then"},
 		{Options{Kind: "filter", Name: strings.Repeat("x", 64)}, "at most 62"},
 		{Options{Kind: "filter", Name: "imap", Taken: []string{"imap"}}, "take another name"},
-		{Options{Kind: "filter", Name: "subject", Lang: "perl"}, "name one of go"},
+		{Options{Kind: "filter", Name: "subject", Lang: "perl"}, "name one of go, node, python"},
+		{Options{Kind: "filter", Name: "subject", Lang: "python", Module: "hanks.example/subject"}, "only Go has modules"},
+		{Options{Kind: "filter", Name: "subject", Lang: "python", SDK: checkout}, "leave --sdk out"},
 		{Options{Kind: "filter", Name: "subject", Module: "a b"}, "module path"},
 		{Options{Kind: "filter", Name: "subject", Dir: full}, "--dir"},
 		{Options{Kind: "filter", Name: "subject", SDK: full}, "no checkout of Stagecoach"},
