@@ -25,6 +25,16 @@ queue {
   expire     = "5d"
   workers    = 100
   per_domain = 20
+
+  # Each sender may have this many mails sent in an hour; the newsletter has a
+  # limit of its own, and never takes more than ten places.
+  source "*" {
+    rate = "1000/1h"
+  }
+  source "news@hanks.example" {
+    rate       = "50000/1h"
+    deliveries = 10
+  }
 }
 
 route "partner" {
@@ -43,7 +53,13 @@ deliver "smtp" "partner" {
   password = env("PARTNER_PASSWORD")
 }
 
-deliver "smtp" "internet" {}
+deliver "smtp" "internet" {
+  # Who asked for less than per_domain: connections are those at once.
+  destination "reed.example" {
+    connections = 5
+    rate        = "100/1m"
+  }
+}
 
 test "the partner's mail takes the smarthost" {
   from      = "tom@hanks.example"

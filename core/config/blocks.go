@@ -283,6 +283,7 @@ func (l *loader) queue(r *reader) {
 	r.duration("delay_notice", &q.DelayNotice)
 	r.integer("workers", &q.Workers, 1, 100000)
 	r.integer("per_domain", &q.PerDomain, 1, 100000)
+	q.Sources = l.sources(r)
 	if x := r.expr("expire"); x != nil && q.Expire <= 0 {
 		l.err(x.Range(), "expire = 0 would return every mail at once", `Write expire = "5d".`)
 	}
@@ -424,6 +425,8 @@ func (l *loader) nextHop(typ string, r *reader) *NextHop {
 	parsedList(r, "source", &n.Source, parseAddr, `Write addresses of this machine: ["192.0.2.1", "2001:db8::1"].`)
 	r.integer("max_connections", &n.MaxConnections, 1, 100000)
 	r.integer("mails_per_connection", &n.MailsPerConnection, 1, 1e6)
+	r.rate("rate", &n.Rate)
+	n.Destinations = l.destinations(r, len(n.Hosts) > 0)
 	r.timeout("connect_timeout", &n.ConnectTimeout)
 	r.timeout("command_timeout", &n.CommandTimeout)
 	r.timeout("data_timeout", &n.DataTimeout)

@@ -205,9 +205,15 @@ type Queue struct {
 	Expire time.Duration
 	// DelayNotice is when the sender hears of a delay, once; default 4h, 0: never.
 	DelayNotice time.Duration
-	Workers     int // deliveries at once; default 64
-	PerDomain   int // deliveries at once to one next hop; default 20
-	Range       hcl.Range
+	// Workers is how many deliveries run at once; default 64. Those that wait for
+	// a slow peer are counted apart, up to four times as many.
+	Workers int
+	// PerDomain is how many run at once to one destination; default 20. It begins
+	// with two and grows as the peer answers.
+	PerDomain int
+	// Sources are limits of senders.
+	Sources []*Source
+	Range   hcl.Range
 }
 
 // Route is asked for every recipient, in the order of the files. Exactly one of
@@ -280,6 +286,10 @@ type NextHop struct {
 	Source             []netip.Addr
 	MaxConnections     int // per next hop; default 20
 	MailsPerConnection int // default 100
+	// Rate of each destination that has none of its own; with Hosts, of the block.
+	Rate Rate
+	// Destinations are limits of domains; only without Hosts.
+	Destinations []*Destination
 
 	ConnectTimeout time.Duration // default 30s
 	CommandTimeout time.Duration // default 5m (RFC 5321 section 4.5.3.2)
