@@ -14,8 +14,10 @@ import subprocess
 import time
 from pathlib import Path
 
-BIN, WORK, POSTFIX = os.environ["BIN"], Path(os.environ["WORK"]), Path(os.environ["POSTFIX"])  # interop/run sets them
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+# interop/run sets them
+BIN, WORK, POSTFIX, PLUGINS = os.environ["BIN"], *(Path(os.environ[name]) for name in ("WORK", "POSTFIX", "PLUGINS"))
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs"
 
 HOST = "127.0.0.1"
 TOM, MEG, PASSWORD = "tom@hanks.example", "meg@ryan.example", "sleepless"

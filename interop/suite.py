@@ -1,5 +1,5 @@
 """Runs the cases, each in a process of its own and bounded in time, and ends
-with a table. Called by interop/run, which sets BIN, WORK and POSTFIX:
+with a table. Called by interop/run, which sets BIN, WORK, POSTFIX and PLUGINS:
 
     suite.py [CASE ...]
 
@@ -23,6 +23,7 @@ import protocol  # noqa: F401
 import read  # noqa: F401
 import bulk  # noqa: F401
 import crash  # noqa: F401
+import conform  # noqa: F401
 
 
 def one(name):

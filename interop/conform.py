@@ -1,0 +1,130 @@
+"""Plugins in every language under `stagecoach plugin conform`, as their authors
+would try them: the examples, a shell script by way of exec, and new ones as
+`stagecoach plugin new` writes them."""
+
+import json
+import os
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from harness import BIN, HOST, PLUGINS, ROOT, WORK, case, check, run
+
+EXAMPLES = ROOT / "examples"
+TAGGER, WEBHOOK = PLUGINS / "subject-tagger" / "subject_tagger.py", PLUGINS / "examples" / "webhook" / "webhook.js"
+PYTHON = "/usr/bin/python3"  # Debian's, which has grpc
+
+
+class Answers(ThreadingHTTPServer):
+    """A web server: answers each POST with what answer(key, body) returns, a status,
+    or None to end the connection without a word."""
+
+    daemon_threads, request_queue_size = True, 128
+
+    def __init__(self, port, answer):
+        super().__init__((HOST, port), Post)
+        self.answer = answer
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, *_):
+        """A client that is killed leaves its connection: no news."""
+
+
+class Post(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        status = self.server.answer(self, body)
+        if status is None:
+            self.close_connection = True
+            return
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def conforms(*program, config=None, facts=None, skipped=()):
+    """All checks pass but those that do not apply to this plugin."""
+    words = [BIN, "plugin", "conform", *program, "--json"]
+    for flag, file in (("--config", config), ("--facts", facts)):
+        if file:
+            words += [flag, file]
+    done = subprocess.run([str(w) for w in words], capture_output=True, text=True)
+    check(done.stdout.startswith("{"), f"exit {done.returncode}\n{done.stdout}{done.stderr}")
+    report = json.loads(done.stdout)
+    bad = [r for r in report["results"] if r["status"] == "fail" or (r["status"] == "skip") != (r["check"] in skipped)]
+    check(not bad, f"exit {done.returncode}: {json.dumps(bad, indent=1)}")
+    check(done.returncode == 0 and report["passed"] > 30, f"exit {done.returncode}: {done.stderr}")
+    plugin = report["plugin"]
+    return f"{plugin['kind']} {plugin['name']}: {report['passed']} checks in {report['took_ms'] / 1000:.1f} s"
+
+
+@case(seconds=180, shared=False)
+def conform_go_attachments():
+    return conforms(PLUGINS / "attachments", config=EXAMPLES / "attachments" / "conform.hcl", skipped=["edits: fit the message"])
+
+
+@case(seconds=180, shared=False)
+def conform_go_audit():
+    return conforms(PLUGINS / "audit", config=EXAMPLES / "audit" / "conform.hcl",
+                    skipped=["edits: fit the message", "configure: mistakes point at their attribute"])
+
+
+@case(seconds=180, shared=False)
+def conform_python_subject_tagger():
+    return conforms(TAGGER, config=EXAMPLES / "subject-tagger" / "conform.hcl", facts=EXAMPLES / "subject-tagger" / "facts.hcl")
+
+
+@case(seconds=240, shared=False)
+def conform_node_webhook():
+    released = threading.Event()
+
+    def answer(post, _):
+        if post.path == "/never":
+            released.wait()
+        return 204
+
+    with Answers(8181, answer):
+        note = conforms(WEBHOOK, config=EXAMPLES / "webhook" / "conform.hcl", facts=EXAMPLES / "webhook" / "facts.hcl")
+        released.set()
+    return note
+
+
+def script(name, text):
+    path = WORK / name
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
+    return path
+
+
+@case(seconds=180, shared=False)
+def conform_shell_exec():
+    program = script("seen", "cat >/dev/null; echo X-Seen-By: mx\n")
+    (WORK / "exec.hcl").write_text(f'command = ["{program}"]\nmode = "headers"\n')
+    (WORK / "exec-facts.hcl").write_text('slow = "command = [\\"/bin/sleep\\", \\"600\\"]"\n')
+    return conforms("exec", config=WORK / "exec.hcl", facts=WORK / "exec-facts.hcl")
+
+
+@case(seconds=180, shared=False)
+def python_tests():
+    """The Python SDK's and its example's own tests."""
+    for folder in (ROOT / "sdk" / "python", PLUGINS / "subject-tagger"):
+        run(PYTHON, "-m", "unittest", cwd=folder)
+
+
+@case(seconds=180, shared=False)
+def node_tests():
+    """The Node SDK's and its example's own tests."""
+    for folder in (PLUGINS / "sdk" / "node", PLUGINS / "examples" / "webhook"):
+        run("npm", "test", cwd=folder, env=dict(os.environ, npm_config_update_notifier="false"))
