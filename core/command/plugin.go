@@ -28,6 +28,7 @@ func (a *App) plugin() *cobra.Command {
 	c := &cobra.Command{Use: "plugin", Short: "Look at plugins: those in the binary, and the running ones"}
 	c.AddCommand(a.pluginList(), a.pluginDescribe(), a.pluginRestart(), a.pluginReload(), a.pluginLogs(), a.pluginServe(), a.pluginSandbox(), a.pluginConform())
 	c.AddCommand(a.pluginNew(), a.pluginDev())
+	c.AddCommand(a.pluginBench(), a.pluginYardstick())
 	return c
 }
 

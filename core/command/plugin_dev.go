@@ -128,14 +128,17 @@ func (a *App) develop(cmd *cobra.Command, args []string, o developing) error {
 	defer stop()
 	context.AfterFunc(ctx, stop) // the second signal ends it at once
 	err = d.loop(ctx)
-	d.show.end()
+	d.show.end(o.debug)
 	if cerr := place.Close(); err == nil {
 		err = cerr
 	}
-	if ctx.Err() != nil && !o.once {
-		return nil // interrupted: that is how it ends
+	switch {
+	case ctx.Err() == nil:
+		return err
+	case o.once:
+		return errors.New("interrupted")
 	}
-	return err
+	return nil // interrupted: that is how it ends
 }
 
 // tryPlace makes the place where a plugin is tried.

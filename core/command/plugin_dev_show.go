@@ -30,7 +30,7 @@ type devShow struct {
 	gathering bool
 	kept      []devLine
 	wrote     time.Time
-	said      string // the heading that stands there
+	mute      bool
 }
 
 // devLine is a line of the plugin's log.
@@ -91,6 +91,9 @@ func (s *devShow) Write(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.wrote = time.Now()
+	if s.mute {
+		return len(b), nil
+	}
 	if s.gathering {
 		s.kept = append(s.kept, l)
 		return len(b), nil
@@ -165,11 +168,13 @@ func (s *devShow) flush() {
 	s.kept = nil
 }
 
-// end prints what is left.
-func (s *devShow) end() {
+// end prints what is left. A debugger does not end with its program, and what the
+// host says of that is of no use: mute.
+func (s *devShow) end(mute bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.flush()
+	s.mute = mute
 }
 
 func (s *devShow) started(p *tryout.Project, r *tryout.Running, built time.Duration) {

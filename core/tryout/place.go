@@ -284,7 +284,7 @@ func (p *Place) spec(in *config.Instance) (host.Spec, error) {
 		s.DataDir = p.dataDir(in.Ref)
 	}
 	upload := func(ref string) (string, error) {
-		dir := filepath.Join(p.dir, "upload", ref)
+		dir := p.Upload(ref)
 		return dir, os.MkdirAll(dir, 0o700)
 	}
 	if in.Storage != nil {
@@ -319,6 +319,9 @@ func (p *Place) spec(in *config.Instance) (host.Spec, error) {
 	s.TLS, err = certificate(in.TLS)
 	return s, err
 }
+
+// Upload is the folder from which a storage takes large messages.
+func (p *Place) Upload(ref string) string { return filepath.Join(p.dir, "upload", ref) }
 
 func (p *Place) dataDir(ref string) string { return filepath.Join(p.dir, "plugins", ref) }
 

@@ -213,7 +213,7 @@ func (p *Project) Build(ctx context.Context, debug bool) (took time.Duration, er
 	begin := time.Now()
 	args := []string{"build", "-o", p.Command[0]}
 	if debug {
-		args = append(args, "-gcflags=all=-N -l")
+		args = append(args, "-gcflags=./...=-N -l") // the author's own packages
 	}
 	cmd := exec.CommandContext(ctx, "go", append(args, ".")...)
 	// The compiler is a child of go: a Ctrl-C ends both.
