@@ -235,7 +235,7 @@ def ident_of(mail):
     return re.search(rb"(?m)^X-Interop: (\S+)", mail).group(1).decode()
 
 
-OURS = {b"return-path", b"delivered-to", b"received", b"x-seen-by"}  # the last by the cases with a filter
+OURS = {b"return-path", b"delivered-to", b"received", b"x-seen-by", b"x-checked"}  # the last two by the cases with filters
 
 
 def same_mail(sent, got, where):

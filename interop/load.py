@@ -15,14 +15,16 @@ class Load:
 
     LIMIT = 30000
 
-    def __init__(self, mails=LIMIT, senders=8, seconds=180):
+    def __init__(self, mails=LIMIT, senders=8, seconds=180, to=MEG, prefix="load"):
+        self.to = to
         self.end = time.monotonic() + seconds
         self.open_end = mails == self.LIMIT
-        self.names = iter([f"load-{n:05d}" for n in range(1, mails + 1)])
+        self.names = iter([f"{prefix}-{n:05d}" for n in range(1, mails + 1)])
         self.lock, self.enough = threading.Lock(), threading.Event()
         self.mails, self.acknowledged = {}, set()
         self.deferred = []  # replies of 4xx and 5xx, but for a 421
-        self.cut = set()  # the mails whose session ended before there was a 250
+        self.cut = set()  # the mails whose session ended before there was a 250, or a 221 to QUIT
+        self.quits = 0
         self.threads = [threading.Thread(target=self.sender, daemon=True) for _ in range(senders)]
 
     def __enter__(self):
@@ -42,6 +44,15 @@ class Load:
         """Waits until so many are acknowledged."""
         until(120, lambda: f"{count} mails acknowledged: {self}", lambda: len(self.acknowledged) >= count)
 
+    def done(self):
+        """Whether all senders have ended."""
+        return not any(t.is_alive() for t in self.threads)
+
+    def also(self, other):
+        """What another load sent before, to the same mailbox."""
+        self.mails.update(other.mails)
+        self.acknowledged |= other.acknowledged
+
     def sender(self):
         """A mail that got no 250 is offered again, as clients do."""
         session, name = None, None
@@ -58,7 +69,7 @@ class Load:
                 if session is None:
                     session = smtplib.SMTP(HOST, PRIVATE.mx, timeout=60)
                 # The sender's address is the mail's name: the queue lists it.
-                session.sendmail(f"{name}@hanks.example", [MEG], mail)
+                session.sendmail(f"{name}@hanks.example", [self.to], mail)
             except ConnectionRefusedError:  # there is no server at the moment
                 time.sleep(0.05)
             except (smtplib.SMTPException, OSError) as why:
@@ -75,7 +86,18 @@ class Load:
                     self.acknowledged.add(name)
                 name = None
         if session:
-            session.close()
+            self.quit(session, name or "at the end")
+
+    def quit(self, session, name):
+        """The end of a session that nothing has cut."""
+        try:
+            ended = session.quit()[0] == 221
+        except (smtplib.SMTPException, OSError):
+            ended = False
+        with self.lock:
+            if not ended:
+                self.cut.add(name)
+            self.quits += ended
 
     def all_acknowledged(self):
         check(len(self.acknowledged) == len(self.mails) and (self.open_end or next(self.names, None) is None),
