@@ -44,7 +44,6 @@ type process struct {
 	exited chan struct{}
 
 	// set by open
-	describe *v1.DescribeResponse
 	interest *v1.FilterInterest
 	caller   *stream.Conn
 	place    *place
