@@ -3,6 +3,8 @@ is, an object of it is one instance: one block of the operator's configuration."
 from __future__ import annotations
 
 import logging
+import os
+import ssl
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -412,6 +414,20 @@ class Access(Plugin):
         """Runs from Ready on, in a thread of its own; returns soon after
         self.stopping is set."""
         raise NotImplementedError
+
+    def tls_context(self) -> Optional[ssl.SSLContext]:
+        """The server's side of TLS with that certificate; None without one."""
+        if self.tls is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # ssl reads files only: this one lies in memory.
+        fd = os.memfd_create("certificate")
+        try:
+            os.write(fd, b"\n".join(self.tls))
+            context.load_cert_chain("/proc/self/fd/%d" % fd)
+        finally:
+            os.close(fd)
+        return context
 
     def grant(self, role: str) -> Grant:
         """The grant of a role: "storage", "auth"."""

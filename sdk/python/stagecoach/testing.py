@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import socket
 import tempfile
-from typing import Any, Iterable, Optional
+from contextlib import contextmanager
+from typing import Any, Iterable, Iterator, Optional
 
 import grpc
 
@@ -119,6 +122,31 @@ class run:
         call = v1.Call()
         call.directory.resolve.address = address
         return self.caller.call(call, timeout).directory.resolve
+
+
+@contextmanager
+def peer(plugin: type[Plugin], role: str, config: Optional[dict[str, Any]] = None) -> Iterator[v1.Grant]:
+    """Runs a storage or a directory that an access plugin under test calls; role is
+    "storage" or "auth".
+
+        with testing.peer(Memory, "storage") as grant:
+            address, listener = testing.listener()
+            with testing.run(Reader, grants=[grant], listeners=[listener]):
+                socket.create_connection(address)
+    """
+    with tempfile.TemporaryDirectory(prefix="stagecoach") as folder, socket.socket(socket.AF_UNIX) as data:
+        path, token = os.path.join(folder, "data.sock"), secrets.token_hex(16)
+        data.bind(path)
+        data.listen()
+        with run(plugin, config, data_socket_fd=os.dup(data.fileno()), data_tokens=[token]):
+            yield v1.Grant(role=role, instance="%s.test.test" % role, address=path, token=token)
+
+
+def listener(implicit_tls: bool = False) -> tuple[tuple[str, int], v1.Listener]:
+    """A port on loopback, bound for an access plugin under test: its address, and
+    what Configure passes. The plugin closes it at its end."""
+    front = socket.create_server(("127.0.0.1", 0))
+    return front.getsockname(), v1.Listener(address="127.0.0.1", fd=front.detach(), implicit_tls=implicit_tls)
 
 
 def diagnostics(plugin: type[Plugin], config: dict[str, Any]) -> list[str]:

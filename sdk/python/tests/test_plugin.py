@@ -1,6 +1,7 @@
 """Plugins of each kind through the contract, over a socket, without a process."""
 import os
 import socket
+import ssl
 import tempfile
 import threading
 import time
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import grpc
 
 import stagecoach
-from stagecoach import Failure, Mistake, attribute, testing
+from stagecoach import Failure, Mistake, attribute, certificate, testing
 from stagecoach.peer import dial
 from stagecoach.v1 import directory_pb2, plugin_pb2, storage_pb2
 
@@ -365,19 +366,23 @@ class Reader(stagecoach.Access):
 
 class StorageAndAccess(unittest.TestCase):
     def test_an_access_plugin_reads_the_storage_directly(self):
-        with tempfile.TemporaryDirectory() as d:
-            path = os.path.join(d, "data.sock")
-            data = socket.socket(socket.AF_UNIX)
-            data.bind(path)
-            data.listen(8)
-            front = socket.create_server(("127.0.0.1", 0))
-            with testing.run(Memory, data_socket_fd=os.dup(data.fileno()), data_tokens=["t"]):
-                grants = [plugin_pb2.Grant(role="storage", instance="storage.memory.mail", address=path, token="t")]
-                listeners = [plugin_pb2.Listener(fd=os.dup(front.fileno()), address="127.0.0.1")]
-                with testing.run(Reader, grants=grants, listeners=listeners) as reader:
-                    for _ in range(2):
-                        with socket.create_connection(front.getsockname(), 20) as client:
-                            self.assertEqual(client.makefile().read(), "1\n2\n")
-                    self.assertTrue(reader.control("Health").ok)
-            front.close()
-            data.close()
+        with testing.peer(Memory, "storage") as grant:
+            address, listener = testing.listener()
+            with testing.run(Reader, grants=[grant], listeners=[listener]) as reader:
+                for _ in range(2):
+                    with socket.create_connection(address, 20) as client:
+                        self.assertEqual(client.makefile().read(), "1\n2\n")
+                self.assertTrue(reader.control("Health").ok)
+
+    def test_a_certificate_becomes_a_context(self):
+        reader = Reader()
+        self.assertIsNone(reader.tls_context())
+        key, cert = certificate.own()
+        reader.tls = cert, key
+        inside, outside = socket.socketpair()
+        server = threading.Thread(target=lambda: reader.tls_context().wrap_socket(inside, server_side=True).sendall(b"hello"))
+        server.start()
+        client = ssl.create_default_context(cadata=cert.decode()).wrap_socket(outside, server_hostname="localhost")
+        self.assertEqual(client.recv(5), b"hello")
+        server.join()
+        client.close()
