@@ -55,7 +55,7 @@ func (l *loader) instance(i *Instance, r *reader) {
 	}
 	i.Config = schema.ApplyDefaults(v, d.GetSchema())
 	var err error
-	if i.ConfigMsgpack, err = appendMsgpack(nil, i.Config); err == nil {
+	if i.ConfigMsgpack, err = schema.Msgpack(i.Config); err == nil {
 		i.ConfigJSON, err = ctyjson.Marshal(i.Config, i.Config.Type())
 	}
 	if err != nil {

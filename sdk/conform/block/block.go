@@ -62,7 +62,7 @@ func Wire(s *v1.Schema, v cty.Value) (asJSON, asMsgpack []byte, err error) {
 	if asJSON, err = ctyjson.Marshal(v, typ); err != nil {
 		return nil, nil, err
 	}
-	asMsgpack, err = appendMsgpack(nil, v)
+	asMsgpack, err = schema.Msgpack(v)
 	return asJSON, asMsgpack, err
 }
 

@@ -1,4 +1,4 @@
-package config
+package schema
 
 import (
 	"encoding/binary"
@@ -11,9 +11,13 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// appendMsgpack writes a known value as cty's msgpack form: objects are maps
-// with sorted keys, numbers the shortest form that keeps them whole, others a
-// decimal string. Only what a schema can describe is handled.
+// Msgpack writes a value that a schema describes as Configure's config_msgpack,
+// cty's msgpack form: objects are maps with sorted keys, numbers the shortest
+// form that keeps them whole, others a decimal string. Every part must be known.
+func Msgpack(v cty.Value) ([]byte, error) {
+	return appendMsgpack(nil, v)
+}
+
 func appendMsgpack(b []byte, v cty.Value) ([]byte, error) {
 	t := v.Type()
 	switch {
