@@ -303,6 +303,12 @@ func TestStartFailuresSayWhy(t *testing.T) {
 
 // A core that is killed takes its plugins along, and the next one what they left.
 func TestHostKilled(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { hostKilled(t) })
+	// In a process namespace of its own a plugin does not see that its parent goes.
+	t.Run("sandbox", func(t *testing.T) { hostKilled(t, "HOST_TEST_SANDBOX=1") })
+}
+
+func hostKilled(t *testing.T, env ...string) {
 	dir, err := os.MkdirTemp("", "host")
 	if err != nil {
 		t.Fatal(err)
@@ -310,7 +316,7 @@ func TestHostKilled(t *testing.T) {
 	defer os.RemoveAll(dir)
 	self, _ := os.Executable()
 	core := exec.Command(self)
-	core.Env = append(os.Environ(), "HOST_TEST_HOST="+dir)
+	core.Env = append(append(os.Environ(), "HOST_TEST_HOST="+dir), env...)
 	out, err := core.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -34,7 +35,11 @@ const behave = "HOST_TEST_PLUGIN"
 
 func TestMain(m *testing.M) {
 	if len(os.Args) == 4 && os.Args[1] == "plugin" && os.Args[2] == "sandbox" {
-		fmt.Fprintln(os.Stderr, EnterSandbox(os.Args[3:]))
+		// What belongs to the first thread may be lost here as anywhere.
+		runtime.LockOSThread()
+		failed := make(chan error)
+		go func() { failed <- EnterSandbox(os.Args[3:]) }()
+		fmt.Fprintln(os.Stderr, <-failed)
 		os.Exit(126)
 	}
 	if b := os.Getenv(behave); b != "" {
@@ -359,7 +364,11 @@ func callNamed(what string) *v1.Call {
 func runMiniHost(dir string) {
 	h, err := New(Options{RunDir: dir, Log: zerolog.Nop()})
 	if err == nil {
-		_, err = provision(h, filterSpec("filter.test.a", "fork"))
+		spec := filterSpec("filter.test.a", "fork")
+		if os.Getenv("HOST_TEST_SANDBOX") != "" {
+			spec = boxed("filter.test.a", "", Sandbox{})
+		}
+		_, err = provision(h, spec)
 	}
 	if err != nil {
 		fmt.Println(err)

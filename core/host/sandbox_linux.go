@@ -72,12 +72,21 @@ func EnterSandbox(args []string) error {
 	// Landlock, no_new_privs and capabilities belong to a thread; exec keeps those
 	// of the thread that calls it.
 	runtime.LockOSThread()
+	// The signal at the core's death is a thread's too, and the fork asked for it on
+	// the first one.
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("sandbox: to end with the core: %w", err)
+	}
 	missing, err := p.enter()
 	if err != nil {
 		return err
 	}
-	if b, err := json.Marshal(report{Missing: missing}); err == nil {
-		_, _ = orders.Write(b)
+	b, err := json.Marshal(report{Missing: missing})
+	if err == nil {
+		_, err = orders.Write(b)
+	}
+	if err != nil {
+		return fmt.Errorf("the core that gave the sandbox's orders is gone: %w", err)
 	}
 	path := p.Path
 	if p.Program > 0 && unix.Access(path, unix.X_OK) != nil {
