@@ -56,6 +56,7 @@ func TestOneReplyForAll(t *testing.T) {
 		"one waits":    {map[int32]*v1.Verdict{0: no(550, "no"), 1: no(451, "later")}, "451 4.7.1", 0},
 		"all refused":  {map[int32]*v1.Verdict{0: no(550, "no"), 1: no(554, "never")}, "550 5.7.1", 0},
 		"one refused":  {map[int32]*v1.Verdict{1: no(550, "no")}, "ok", 1},
+		"the first":    {map[int32]*v1.Verdict{0: no(550, "no")}, "ok", 1},
 		"nobody there": {map[int32]*v1.Verdict{7: no(550, "no")}, "ok", 1},
 	} {
 		r := newRig(t, func(p *Policy, _ *server.Config) {

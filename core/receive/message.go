@@ -65,9 +65,13 @@ func (s *Session) Done(ctx context.Context) []server.Reply {
 	if err != nil {
 		return one(server.ReplyOf(s.broken(err)))
 	}
+	queued := server.NewReply(250, smtp.EnhancedCode{2, 6, 0}, "Queued as "+id)
+	if !s.lmtp() {
+		return one(queued)
+	}
 	for i := range replies {
 		if replies[i].Code == 0 {
-			replies[i] = server.NewReply(250, smtp.EnhancedCode{2, 6, 0}, "Queued as "+id)
+			replies[i] = queued
 		}
 	}
 	return replies
