@@ -173,7 +173,9 @@ func (m *measuring) filter(size int) ([]*subject, error) {
 			call.Envelope = nil
 		case event == v1.FilterEvent_RCPT:
 			call.Recipient = 0
-		case seen && interest.GetBody() != v1.FilterInterest_NONE:
+		case seen && interest.GetBody() == v1.FilterInterest_NONE:
+			name += ", envelope only"
+		case seen:
 			body, err := m.body(raw)
 			if err != nil {
 				return nil, err

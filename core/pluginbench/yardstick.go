@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -110,6 +111,8 @@ type yardstick struct {
 // folder for its socket.
 func startYardstick(command []string, dir string) (*yardstick, error) {
 	y := &yardstick{cmd: exec.Command(command[0], append(command[1:], dir)...)}
+	// A Ctrl-C is for us; it ends with its input.
+	y.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	stdin, err := y.cmd.StdinPipe()
 	if err != nil {
 		return nil, err
