@@ -230,6 +230,15 @@ func (c *child) status() string {
 	return c.cmd.ProcessState.String()
 }
 
+// killed tells whether it ended by kill, or as if by it; only after reaped.
+func (c *child) killed() bool {
+	if c.cmd.ProcessState == nil {
+		return false
+	}
+	status, ok := c.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
+}
+
 // Wait implements runner.Runner.
 func (c *child) Wait(context.Context) error {
 	<-c.reaped

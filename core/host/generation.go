@@ -206,11 +206,16 @@ func (g *generation) watch(p *process) error {
 		return err
 	case <-p.child.exited:
 	case <-p.sessionDone():
-		// Usually because the process ended: then that is the reason.
+		// Usually because the process ended: then that is the reason. Its end may
+		// take a while on a busy machine, and killing it does not change how it did.
 		select {
 		case <-p.child.exited:
 		case <-time.After(50 * time.Millisecond):
-			return brokenSession(p.caller.Err())
+			p.child.kill()
+			<-p.child.reaped
+			if p.child.killed() {
+				return brokenSession(p.caller.Err())
+			}
 		}
 	}
 	return errors.New("process ended " + p.epitaph())

@@ -274,11 +274,11 @@ func (p *process) failed(call string, err error) error {
 }
 
 // hasEnded tells whether the call failed because the process ended. The
-// connection breaks a moment before.
+// connection breaks a moment before, a long one on a busy machine.
 func (p *process) hasEnded(err error) bool {
 	soon := time.Duration(0)
 	if status.Code(err) == codes.Unavailable {
-		soon = 200 * time.Millisecond
+		soon = 2 * time.Second
 	}
 	select {
 	case <-p.child.exited:
