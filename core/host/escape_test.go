@@ -302,7 +302,7 @@ func TestDataSocketAcrossUsers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(15 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	fmt.Fprintln(c, "meg@ryan.example")
 	buf := make([]byte, 100)
 	n, err := c.Read(buf)
@@ -403,7 +403,8 @@ func TestMemoryHasAnEndWithoutTheWatch(t *testing.T) {
 		t.Errorf("%v, want Unavailable", err)
 	}
 	mustAsk(t, i, "pid")
-	if last := i.Info().LastError; !strings.Contains(last, "memory") {
+	// The race detector has its own words for it.
+	if last := i.Info().LastError; !strings.Contains(last, "memory") && !strings.Contains(last, "ThreadSanitizer failed to allocate") {
 		t.Errorf("last error %q", last)
 	}
 }

@@ -134,7 +134,9 @@ func TestHostileAnswers(t *testing.T) {
 	}
 	for _, c := range cases {
 		s := filterSpec("filter.test."+c.how, "hostile")
-		s.CallTimeout = time.Second
+		if c.kind == fail.Deadline {
+			s.CallTimeout = 2 * time.Second
+		}
 		if c.how == "endless" {
 			s.MaxConcurrent = 2
 		}
@@ -151,7 +153,7 @@ func TestHostileAnswers(t *testing.T) {
 		if _, err := i.Call(t.Context(), callNamed(c.how)); !fail.Is(err, c.kind) {
 			t.Errorf("%s: %v, want %v", c.how, err, c.kind)
 		}
-		if d := time.Since(began); d > 8*time.Second {
+		if d := time.Since(began); d > patience/2 {
 			t.Errorf("%s: the call ended after %v", c.how, d)
 		}
 		var second string
@@ -247,6 +249,7 @@ func TestDiesWhileItStarts(t *testing.T) {
 // beside it notices nothing.
 func TestStoppedProcessHoldsNobodyElse(t *testing.T) {
 	h, log := testHost(t)
+	h.timing.healthTimeout = time.Second // both have to answer one of three
 	if _, err := provision(h, filterSpec("filter.test.a", ""), filterSpec("filter.test.b", "")); err != nil {
 		t.Fatal(err)
 	}

@@ -84,7 +84,7 @@ func TestLogsOfAnInstance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	wait := func(text string) LogLine {
 		t.Helper()

@@ -182,12 +182,12 @@ func TestExclusiveDataIsHandedOver(t *testing.T) {
 // dial connects and reads the pid that the access plugin greets with.
 func dial(t *testing.T, addr string) (net.Conn, *bufio.Reader, string) {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	c, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(15 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	r := bufio.NewReader(c)
 	greeting, err := r.ReadString('\n')
 	if err != nil {
@@ -214,7 +214,7 @@ func TestListenersOutliveCrashAndReload(t *testing.T) {
 	addr := i.Info().Listeners[0]
 	first, _, pid := dial(t, addr)
 	fmt.Fprintln(first, "crash")
-	eventually(t, "the crash is seen", func() bool { return i.Info().State == Restarting })
+	eventually(t, "the crash is seen", func() bool { return i.Info().State == Restarting || i.Info().Restarts > 0 })
 	_, _, second := dial(t, addr)
 	if second == pid {
 		t.Error("greeted by a dead process")
@@ -325,12 +325,12 @@ func TestDrainThatHangsEndsAtTheStopTimeout(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := h.Close(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if d := time.Since(began); d > 3*time.Second {
+	if d := time.Since(began); d > patience/2 {
 		t.Errorf("Close took %v", d)
 	}
 }
@@ -351,7 +351,7 @@ func TestCloseKillsWhenItsTimeIsUp(t *testing.T) {
 	if err := h.Close(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if d := time.Since(began); d > 5*time.Second {
+	if d := time.Since(began); d > patience/2 {
 		t.Errorf("Close took %v", d)
 	}
 	if _, err := h.Provision(t.Context(), nil); err == nil {

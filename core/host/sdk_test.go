@@ -86,7 +86,7 @@ func (a *asking) Serve(ctx context.Context) error {
 			defer c.Close()
 			lines := bufio.NewScanner(c)
 			for lines.Scan() {
-				one, cancel := context.WithTimeout(ctx, 10*time.Second)
+				one, cancel := context.WithTimeout(ctx, patience)
 				resp, err := a.host.Directory.Resolve(one, &v1.ResolveRequest{Address: lines.Text()})
 				cancel()
 				fmt.Fprintln(c, resp.GetAccount(), err)
@@ -150,7 +150,7 @@ func TestAccessKeepsItsSessionWhileTheDirectoryRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	r := bufio.NewReader(c)
 	answer := func() string {
 		fmt.Fprintln(c, "meg@ryan.example")
