@@ -182,7 +182,7 @@ func (d *developer) loop(ctx context.Context) error {
 		if d.once || ctx.Err() != nil {
 			return err
 		}
-		d.show.waiting(d.project)
+		d.show.waiting(d.project, len(before))
 		changed, err := d.project.Watch(ctx, before, d.watched()...)
 		if err != nil {
 			return err

@@ -115,15 +115,22 @@ func (s *devShow) line(l devLine) {
 	if l.level != "info" && l.level != "" {
 		text = l.level + ": " + text
 	}
+	below := ""
 	for _, name := range slices.Sorted(maps.Keys(l.fields)) {
 		value := string(l.fields[name])
 		var plain string
-		if json.Unmarshal(l.fields[name], &plain) == nil && !strings.ContainsAny(plain, " \"=") {
-			value = plain
+		if json.Unmarshal(l.fields[name], &plain) == nil {
+			if strings.Contains(plain, "\n") { // a stack, mostly
+				below += "\n" + name + ":\n" + plain
+				continue
+			}
+			if !strings.ContainsAny(plain, " \"=") {
+				value = plain
+			}
 		}
 		text += " " + name + "=" + value
 	}
-	s.row("log", text)
+	s.row("log", text+below)
 }
 
 // gather keeps the log's lines until settle.
@@ -320,11 +327,15 @@ func (s *devShow) problem(err error) {
 	}
 }
 
-func (s *devShow) waiting(p *tryout.Project) {
+func (s *devShow) waiting(p *tryout.Project, files int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.json {
 		s.object("waiting", nil)
+		return
+	}
+	if files == 0 {
+		fmt.Fprintf(s.w, "\n%s runs. Ctrl-C ends.\n", p.Name)
 		return
 	}
 	fmt.Fprintf(s.w, "\nWaiting for a change of %s. Ctrl-C ends.\n", p.Name)
