@@ -25,7 +25,9 @@ names it. Change it from there.
 A Go project builds from a checkout of Stagecoach, if --sdk names one or this binary
 was built from one: then with the checkout's own versions, and without a network. Else
 it requires Stagecoach as it was published, and the network once. Projects in other
-languages get a copy of their SDK.%s`
+languages get a copy of their SDK. Go has every kind; --lang also takes
+
+%s`
 
 func (a *App) pluginNew() *cobra.Command {
 	var (
@@ -34,7 +36,7 @@ func (a *App) pluginNew() *cobra.Command {
 	)
 	c := &cobra.Command{
 		Use: "new " + strings.Join(scaffold.Kinds, "|") + " NAME", Short: "Write the project of a new plugin", Args: cobra.ExactArgs(2),
-		Long: fmt.Sprintf(longNew, scaffold.Others()),
+		Long: fmt.Sprintf(longNew, strings.TrimSuffix(scaffold.Others(), "\n")),
 		RunE: do(func(cmd *cobra.Command, args []string) error {
 			o.Kind, o.Name = args[0], args[1]
 			for _, b := range a.Bundled {

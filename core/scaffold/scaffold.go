@@ -82,17 +82,17 @@ func speak(kind string) []string {
 	})
 }
 
-// Others tells what languages but Go write.
+// Others tells what languages but Go write, a line for each.
 func Others() string {
-	var out []string
+	var out strings.Builder
 	for _, lang := range Languages() {
 		if lang == "go" {
 			continue
 		}
 		kinds := slices.DeleteFunc(slices.Clone(Kinds), func(k string) bool { return !slices.Contains(speak(k), lang) })
-		out = append(out, lang+" "+strings.Join(kinds, ", "))
+		fmt.Fprintf(&out, "  %-10s %s\n", lang, strings.Join(kinds, ", "))
 	}
-	return strings.Join(out, "; ")
+	return out.String()
 }
 
 // identifier is a name as HCL and every file system take it.
@@ -165,7 +165,8 @@ func (o *Options) check() error {
 		return fmt.Errorf("there is no language %q here: name one of %s", o.Lang, strings.Join(Languages(), ", "))
 	}
 	if can := speak(o.Kind); !slices.Contains(can, o.Lang) {
-		return fmt.Errorf("no %s plugin is written in %s here: take --lang %s", o.Kind, o.Lang, strings.Join(can, " or "))
+		kinds := slices.DeleteFunc(slices.Clone(Kinds), func(k string) bool { return !slices.Contains(speak(k), o.Lang) })
+		return fmt.Errorf("there is no %s to begin with in %s: take --lang %s, or one of %s in %s", o.Kind, o.Lang, strings.Join(can, " or "), strings.Join(kinds, ", "), o.Lang)
 	}
 	if o.Lang != "go" && o.Module != "" {
 		return errors.New("only Go has modules: leave --module out")

@@ -380,9 +380,13 @@ class StorageAndAccess(unittest.TestCase):
         key, cert = certificate.own()
         reader.tls = cert, key
         inside, outside = socket.socketpair()
-        server = threading.Thread(target=lambda: reader.tls_context().wrap_socket(inside, server_side=True).sendall(b"hello"))
-        server.start()
-        client = ssl.create_default_context(cadata=cert.decode()).wrap_socket(outside, server_hostname="localhost")
-        self.assertEqual(client.recv(5), b"hello")
-        server.join()
-        client.close()
+
+        def greet():
+            with reader.tls_context().wrap_socket(inside, server_side=True) as server:
+                server.sendall(b"hello")
+
+        greeting = threading.Thread(target=greet)
+        greeting.start()
+        with ssl.create_default_context(cadata=cert.decode()).wrap_socket(outside, server_hostname="localhost") as client:
+            self.assertEqual(client.recv(5), b"hello")
+        greeting.join()
