@@ -24,18 +24,19 @@ type Status struct {
 
 // Message is a queued message for people and machines.
 type Message struct {
-	ID         string             `json:"id"`
-	Received   time.Time          `json:"received"`
-	Sender     string             `json:"sender"`
-	Size       int64              `json:"size"`
-	MessageID  string             `json:"message_id,omitempty"`
-	From       string             `json:"from,omitempty"`
-	Subject    string             `json:"subject,omitempty"`
-	Origin     string             `json:"origin,omitempty"`
-	ClientIP   string             `json:"client_ip,omitempty"`
-	User       string             `json:"user,omitempty"`
-	Tags       map[string]*v1.Tag `json:"tags,omitempty"`
-	Recipients []Recipient        `json:"recipients"`
+	ID        string    `json:"id"`
+	Received  time.Time `json:"received"`
+	Sender    string    `json:"sender"`
+	Size      int64     `json:"size"`
+	MessageID string    `json:"message_id,omitempty"`
+	From      string    `json:"from,omitempty"`
+	Subject   string    `json:"subject,omitempty"`
+	Origin    string    `json:"origin,omitempty"`
+	ClientIP  string    `json:"client_ip,omitempty"`
+	User      string    `json:"user,omitempty"`
+	// Tags that filters set: a string, a number, true or false, a list of strings.
+	Tags       map[string]any `json:"tags,omitempty"`
+	Recipients []Recipient    `json:"recipients"`
 }
 
 // Recipient of a queued message.
@@ -64,8 +65,14 @@ type Attempt struct {
 func FromEnvelope(e *queue.Envelope) Message {
 	m := Message{
 		ID: e.ID, Received: e.Received, Sender: e.Sender, Size: e.Size, MessageID: e.MessageID, From: e.From,
-		Subject: e.Subject, Origin: e.Origin, ClientIP: e.Client.GetIp(), User: e.Client.GetUser(), Tags: e.Tags,
+		Subject: e.Subject, Origin: e.Origin, ClientIP: e.Client.GetIp(), User: e.Client.GetUser(),
 		Recipients: []Recipient{},
+	}
+	if len(e.Tags) > 0 {
+		m.Tags = make(map[string]any, len(e.Tags))
+	}
+	for name, t := range e.Tags {
+		m.Tags[name] = TagValue(t)
 	}
 	for _, r := range e.Recipients {
 		x := Recipient{
@@ -80,6 +87,21 @@ func FromEnvelope(e *queue.Envelope) Message {
 		m.Recipients = append(m.Recipients, x)
 	}
 	return m
+}
+
+// TagValue is a tag as routes read it, and JSON has it.
+func TagValue(t *v1.Tag) any {
+	switch v := t.GetValue().(type) {
+	case *v1.Tag_Text:
+		return v.Text
+	case *v1.Tag_Number:
+		return v.Number
+	case *v1.Tag_Flag:
+		return v.Flag
+	case *v1.Tag_List:
+		return v.List.GetValues()
+	}
+	return nil
 }
 
 // Plugin is one instance as `stagecoach plugin list` shows it.

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/stagecoach-mta/stagecoach/core/queue"
+	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
 // backend has the log of one instance; follow waits for lines on a channel.
@@ -69,6 +72,27 @@ func serve(t *testing.T) (*Client, *backend) {
 		}
 	})
 	return NewClient(path), b
+}
+
+// What the server sends of a message's tags, the command line can read.
+func TestTagsTravel(t *testing.T) {
+	sent := FromEnvelope(&queue.Envelope{Tags: map[string]*v1.Tag{
+		"spf":     {Value: &v1.Tag_Text{Text: "pass"}},
+		"score":   {Value: &v1.Tag_Number{Number: 2.5}},
+		"listed":  {Value: &v1.Tag_Flag{Flag: false}},
+		"subject": {Value: &v1.Tag_List{List: &v1.TagList{Values: []string{"lottery", "urgent"}}}},
+	}})
+	b, err := json.Marshal(sent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got Message
+	if err := json.Unmarshal(b, &got); err != nil {
+		t.Fatal(err)
+	}
+	if said, want := fmt.Sprint(got.Tags), "map[listed:false score:2.5 spf:pass subject:[lottery urgent]]"; said != want {
+		t.Errorf("%s, want %s", said, want)
+	}
 }
 
 func TestPluginLogs(t *testing.T) {

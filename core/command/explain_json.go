@@ -3,11 +3,11 @@ package command
 import (
 	"strings"
 
+	"github.com/stagecoach-mta/stagecoach/core/admin"
 	"github.com/stagecoach-mta/stagecoach/core/config"
 	"github.com/stagecoach-mta/stagecoach/core/deliver/nexthop"
 	"github.com/stagecoach-mta/stagecoach/core/filter"
 	"github.com/stagecoach-mta/stagecoach/core/pipeline"
-	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
 // explained is an Explanation for machines: its names stay, whatever those within
@@ -80,7 +80,7 @@ func forMachines(m pipeline.Mail, x *pipeline.Explanation) explained {
 		if out.Tags == nil {
 			out.Tags = map[string]any{}
 		}
-		out.Tags[name] = tagValue(t)
+		out.Tags[name] = admin.TagValue(t)
 	}
 	for _, r := range x.Recipients {
 		e := explainedRecipient{
@@ -123,19 +123,4 @@ func hopForMachines(p *nexthop.Plan) *explainedHop {
 		out.Hosts = append(out.Hosts, e)
 	}
 	return out
-}
-
-// tagValue is a tag as routes read it.
-func tagValue(t *v1.Tag) any {
-	switch v := t.GetValue().(type) {
-	case *v1.Tag_Text:
-		return v.Text
-	case *v1.Tag_Number:
-		return v.Number
-	case *v1.Tag_Flag:
-		return v.Flag
-	case *v1.Tag_List:
-		return v.List.GetValues()
-	}
-	return nil
 }

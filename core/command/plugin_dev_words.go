@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/stagecoach-mta/stagecoach/core/admin"
 	"github.com/stagecoach-mta/stagecoach/core/tryout"
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	"github.com/stagecoach-mta/stagecoach/sdk/mail"
@@ -139,7 +140,7 @@ func fields(m proto.Message) string {
 func tagWords(tags map[string]*v1.Tag) string {
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(tags)) {
-		switch v := tagValue(tags[name]).(type) {
+		switch v := admin.TagValue(tags[name]).(type) {
 		case string, []string:
 			out = append(out, fmt.Sprintf("%s = %q", name, v))
 		default:
