@@ -32,7 +32,8 @@ var plugin = sdk.Plugin{
 	Interest: &v1.FilterInterest{
 		Events: []v1.FilterEvent{v1.FilterEvent_OBSERVE}, Effect: v1.FilterInterest_OBSERVE_ONLY,
 	},
-	Needs: &v1.Needs{DataDir: true},
+	// Two processes that write one book would write over each other's lines.
+	Needs: &v1.Needs{DataDir: true, Exclusive: true},
 	Filter: func(_ context.Context, in *sdk.Instance) (filter.Filter, error) {
 		return open(filepath.Join(in.DataDir, "audit.jsonl"), in.Config.(*Config), in.Metrics)
 	},
