@@ -80,7 +80,7 @@ func (e *Engine) claimClass(class int, now time.Time, most int, until time.Time,
 			}
 			upto = d.next()
 		}
-		claims, err = e.load(batch, now, until, claims)
+		claims, err = e.load(batch, now, until, claims, "")
 		if err != nil {
 			upto = from
 			return claims, err
@@ -121,9 +121,9 @@ func (e *Engine) ready(l *lease) {
 	e.changed.Broadcast()
 }
 
-// load reads the leased messages. The scan's view may be older than the lease:
-// what is no longer due where the index had it is let go.
-func (e *Engine) load(batch []*lease, now, until time.Time, claims []*Claim) ([]*Claim, error) {
+// load reads the leased messages, for a lane or for none. The scan's view may be
+// older than the lease: what is no longer due where the index had it is let go.
+func (e *Engine) load(batch []*lease, now, until time.Time, claims []*Claim, lane string) ([]*Claim, error) {
 	if len(batch) == 0 {
 		return claims, nil
 	}
@@ -139,12 +139,20 @@ func (e *Engine) load(batch []*lease, now, until time.Time, claims []*Claim) ([]
 			e.drop(batch[n:])
 			return claims, err
 		}
-		if s != nil && s.err != nil {
-			e.setAside(s, l.state.indexed)
+		if s == nil {
+			e.unindex(l.state.entry())
 			e.drop(batch[n : n+1])
 			continue
 		}
-		if s == nil || s.state.indexed != l.state.indexed {
+		if s.err != nil {
+			e.setAside(s, l.state.entry())
+			e.drop(batch[n : n+1])
+			continue
+		}
+		if !s.state.stands(l.state) {
+			if len(s.bad) > 0 {
+				e.reenter(s, l.state.entry())
+			}
 			e.drop(batch[n : n+1])
 			continue
 		}
@@ -152,7 +160,7 @@ func (e *Engine) load(batch []*lease, now, until time.Time, claims []*Claim) ([]
 			e.setAsideJournal(s)
 		}
 		claims = append(claims, &Claim{
-			Envelope: s.env, Due: s.state.dueNow(now), Token: l.token, Until: until,
+			Envelope: s.env, Due: s.state.dueNow(now, lane), Token: l.token, Until: until,
 		})
 		e.mu.Lock()
 		l.state = s.state
@@ -231,6 +239,9 @@ func (e *Engine) again(l *lease) {
 	}
 	dues[l.state.class] = l.state.indexed
 	e.lower(&dues)
+	for _, d := range l.state.lanes {
+		e.lanes.lower(d)
+	}
 }
 
 // Release is part of Queue.

@@ -9,6 +9,10 @@ import (
 
 // Commit is part of Queue.
 func (e *Engine) Commit(ctx context.Context, c *Claim, changes []Change, keep bool) error {
+	return e.commit(ctx, c, changes, keep, true)
+}
+
+func (e *Engine) commit(ctx context.Context, c *Claim, changes []Change, keep, sync bool) error {
 	if err := e.check(ctx); err != nil {
 		return err
 	}
@@ -35,6 +39,9 @@ func (e *Engine) Commit(ctx context.Context, c *Claim, changes []Change, keep bo
 	// A copy: the caller's changes stay as they are, but for the numbers of the
 	// new recipients.
 	changes = slices.Clone(changes)
+	for i := range changes {
+		changes[i].Lane = laneName(changes[i].Lane)
+	}
 	l.busy = true
 	told := feed.of(l.state)
 	if err = e.change(g, l, changes); err == nil && !e.o.faults.lateEnqueue {
@@ -54,7 +61,11 @@ func (e *Engine) Commit(ctx context.Context, c *Claim, changes []Change, keep bo
 		delete(e.leases, l.id)
 		e.again(l)
 	}
-	e.filled(g)
+	if sync {
+		e.filled(g)
+	} else {
+		e.changed.Broadcast() // the group is synced if another part of it wants that
+	}
 	e.mu.Unlock()
 	if err := e.wait(g); err != nil {
 		return err
@@ -187,6 +198,9 @@ func (e *Engine) change(g *group, l *lease, changes []Change) error {
 		} else {
 			g.note(at) // the same place, but claimable again
 		}
+		if err == nil {
+			err = g.moveLanes(st, l.id)
+		}
 	} else {
 		err = e.end(g, l)
 		g.delta.add(counts{}.minus(before))
@@ -213,6 +227,12 @@ func (e *Engine) end(g *group, l *lease) error {
 	} else if err = g.batch.SingleDelete(bodyKey(l.id), nil); err != nil {
 		return err
 	}
+	for _, d := range st.lanes {
+		if err := g.batch.SingleDelete(d.key(), nil); err != nil {
+			return err
+		}
+	}
+	st.lanes = nil
 	err = g.removeDue(st.indexed)
 	st.indexed.at = never
 	return err

@@ -114,7 +114,9 @@ func wrecks(t testing.TB, seed uint64, steps int, f faults) []wreck {
 			}
 			t.Fatal(err)
 		}
-		h.ack()
+		if !w.lazy {
+			h.ack()
+		}
 	}
 	if err := w.e.Close(); err != nil {
 		t.Fatal(err)
@@ -180,6 +182,9 @@ func (x *wreck) check() error {
 
 // claimable: what waits is in the due index, and nothing else.
 func claimable(e *Engine, m model) error {
+	if err := lanesClaimable(e, m); err != nil {
+		return err
+	}
 	cs, err := e.Claim(context.Background(), start.Add(365*24*time.Hour), 1000, time.Minute)
 	if err != nil {
 		return err

@@ -46,7 +46,8 @@ type faults struct {
 //   - A message is changed only by who has it in leases; leases is memory
 //     alone, so a restart frees all of them.
 //   - A message has at most one entry in the due index: where its earliest
-//     waiting recipient is due.
+//     waiting recipient is due, or one that waits in a lane is to be looked at;
+//     and at most one in each lane.
 //   - Counts are written with each group: the same batch as what they count.
 type Engine struct {
 	o    Options
@@ -73,6 +74,7 @@ type Engine struct {
 	sequence  uint64 // of the last observation
 	expiry    int64  // no lease ends before
 	cursors   [classes]due
+	lanes     laneCursors
 	known     int64 // the earliest due that the scheduler was told
 	counts    counts
 	oldest    id // no message is older
@@ -113,7 +115,7 @@ func Open(o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		o: o, stop: newStopper(), log: o.Log, wake: make(chan struct{}, 1), fed: make(chan struct{}, 1),
-		leases: make(map[id]*lease), expiry: never, known: never,
+		leases: make(map[id]*lease), lanes: laneCursors{}, expiry: never, known: never,
 	}
 	e.fs = syncGuard{o.FS, e.stop}
 	e.changed.L = &e.mu
@@ -177,7 +179,7 @@ func (e *Engine) openDB() error {
 }
 
 // formatVersion of keys and records together.
-const formatVersion = 1
+const formatVersion = 2
 
 // start reads the few records that are about the queue as a whole.
 func (e *Engine) start() error {

@@ -25,6 +25,8 @@ type group struct {
 	batch *pebble.Batch
 	delta counts
 	dues  [classes]due // the earliest new entry of each class
+	lanes []laneDue    // new entries in lanes
+	sync  bool         // somebody waits until it is on stable storage
 	ended []*lease     // leases that end with this group
 	gone  []string     // files to remove after it
 	fed   bool         // it has observations
@@ -82,8 +84,11 @@ func (e *Engine) join() (*group, error) {
 	}
 }
 
-// filled tells the committer that g has something; mu is held.
-func (e *Engine) filled(*group) { e.changed.Broadcast() }
+// filled tells the committer that g has something that is to last; mu is held.
+func (e *Engine) filled(g *group) {
+	g.sync = true
+	e.changed.Broadcast()
+}
 
 // wait returns when g is on stable storage.
 func (e *Engine) wait(g *group) error {
@@ -125,7 +130,7 @@ func (e *Engine) commitLoop() {
 		err := g.batch.Set(metaCounts, total.record(), nil)
 		if err == nil {
 			opt := pebble.Sync
-			if e.o.faults.noSync {
+			if e.o.faults.noSync || !g.sync {
 				opt = pebble.NoSync
 			}
 			err = g.batch.Commit(opt)
@@ -153,6 +158,9 @@ func (e *Engine) committed(g *group) {
 		}
 	}
 	e.lower(&g.dues)
+	for _, d := range g.lanes {
+		e.lanes.lower(d)
+	}
 	e.changed.Broadcast()
 	e.mu.Unlock()
 	close(g.done)

@@ -11,6 +11,7 @@ const (
 	keyBody       = 'b'
 	keyDue        = 'd'
 	keyFeed       = 'f'
+	keyLane       = 'l'
 	keyMessage    = 'm'
 	keyObserver   = 'o'
 	keyQuarantine = 'q'

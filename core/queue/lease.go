@@ -24,7 +24,8 @@ type state struct {
 	journal   uint32
 	first     uint32 // journal records before it were folded
 	rs        []recipientState
-	indexed   due // its entry in the due index as of the last change
+	indexed   due       // its entry in the due index as of the last change
+	lanes     []laneDue // and those in its lanes
 	large     bool
 }
 
@@ -32,6 +33,9 @@ type recipientState struct {
 	index int32
 	state State
 	next  int64
+	lane  string
+	// recheck is when it leaves the lane for a look; never: it does not.
+	recheck int64
 }
 
 func stateOf(e *Envelope) *state {
@@ -43,7 +47,7 @@ func stateOf(e *Envelope) *state {
 
 func (s *state) add(rs []*Recipient) {
 	for _, r := range rs {
-		s.rs = append(s.rs, recipientState{r.Index, r.State, nanos(r.Next)})
+		s.rs = append(s.rs, recipientState{r.Index, r.State, nanos(r.Next), r.Lane, recheck(r.Lane, r.Recheck)})
 		s.next = max(s.next, r.Index+1)
 	}
 }
@@ -71,17 +75,34 @@ func (s *state) apply(changes []Change) {
 		r.state = merged(r.state, c)
 		if r.state == c.State {
 			r.next = nanos(c.Next)
+			r.lane, r.recheck = c.Lane, recheck(c.Lane, c.Recheck)
 		}
 		s.add(c.Add)
 	}
 }
 
+// recheck in nanoseconds; none outside of a lane.
+func recheck(lane string, t time.Time) int64 {
+	if lane == "" || t.IsZero() {
+		return never
+	}
+	return nanos(t)
+}
+
+// fresh is when Claim gives the recipient out.
+func (r *recipientState) fresh() int64 {
+	if r.lane != "" {
+		return r.recheck
+	}
+	return r.next
+}
+
 // due is where the message belongs in the index.
 func (s *state) due(i id) due {
 	at := int64(never)
-	for _, r := range s.rs {
-		if r.state == Waiting {
-			at = min(at, max(r.next, s.notBefore))
+	for n := range s.rs {
+		if r := &s.rs[n]; r.state == Waiting {
+			at = min(at, max(r.fresh(), s.notBefore))
 		}
 	}
 	return due{s.class, at, i}
@@ -109,15 +130,22 @@ func (s *state) open() bool {
 	return false
 }
 
-// dueNow lists the recipients to try now.
-func (s *state) dueNow(now time.Time) []int32 {
+// dueNow lists the recipients to try now: of a lane, or those of none.
+func (s *state) dueNow(now time.Time, lane string) []int32 {
 	n := nanos(now)
 	if s.notBefore > n {
 		return nil
 	}
 	var is []int32
-	for _, r := range s.rs {
-		if r.state == Waiting && r.next <= n {
+	for i := range s.rs {
+		r := &s.rs[i]
+		at := r.fresh()
+		if lane != "" && r.lane == lane {
+			at = r.next
+		} else if lane != "" {
+			continue
+		}
+		if r.state == Waiting && at <= n {
 			is = append(is, r.index)
 		}
 	}

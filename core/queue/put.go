@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -60,12 +61,15 @@ type prepared struct {
 }
 
 // prepare does all of Put that needs no lock. The envelope is not changed but
-// for its recipients' numbers.
+// for its recipients' numbers and lanes.
 func (e *Engine) prepare(env *Envelope, body spool.Body) (*prepared, error) {
 	if len(env.Recipients) == 0 {
 		return nil, errors.New("queue a message: it has no recipients")
 	}
 	number(env.Recipients)
+	for _, r := range env.Recipients {
+		r.Lane, r.Recheck = "", time.Time{}
+	}
 	now := e.o.Clock()
 	stored := *env
 	stored.Size = body.Size()

@@ -23,7 +23,8 @@ type Queue interface {
 	// Put makes env and body durable and sets env.ID. It takes body's file
 	// over (on success only). ErrFull when the disk is.
 	Put(ctx context.Context, env *Envelope, body spool.Body) error
-	// Claim leases up to max messages that have a recipient due at now, the
+	// Claim leases up to max messages that have a recipient due at now that waits
+	// in no lane, or is to be looked at again: the highest priority and the
 	// longest due first. It returns none when nothing is due.
 	Claim(ctx context.Context, now time.Time, max int, lease time.Duration) ([]*Claim, error)
 	// Commit journals what became of recipients, atomically, and releases the
@@ -49,6 +50,8 @@ type Queue interface {
 	// Operate applies an operator's action to a message's open recipients.
 	Operate(ctx context.Context, id string, op Operation) error
 	Close() error
+
+	Lanes
 }
 
 var (
@@ -121,6 +124,10 @@ type Recipient struct {
 	Attempts int
 	// Next attempt; for Waiting.
 	Next time.Time
+	// Lane that it waits in since it was routed; "": in none. Put ignores it.
+	Lane string
+	// Recheck is when it is looked at though its lane may be shut; zero: never.
+	Recheck time.Time
 	// Route and Deliver are the blocks of the last decision.
 	Route, Deliver string
 	// Reason for Held, Failed, Discarded.
@@ -156,6 +163,8 @@ type Change struct {
 	Index    int32
 	State    State
 	Next     time.Time // for Waiting
+	Lane     string    // for Waiting: it is claimed with that lane; "": with none
+	Recheck  time.Time // in a lane: when Claim gives it out all the same; zero: never
 	Attempt  *Attempt  // counts as an attempt, if set
 	Route    string
 	Deliver  string

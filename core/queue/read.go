@@ -90,6 +90,7 @@ func readHere(it *pebble.Iterator) (*stored, error) {
 	}
 	st.first, st.journal, st.large = first, journal, large
 	st.indexed = st.due(s.id)
+	st.lanes = st.laneDues(s.id)
 	s.state = st
 	return s, nil
 }
@@ -253,10 +254,11 @@ func (e *Engine) quarantined(i id) bool {
 }
 
 // setAside moves all that is left of a message with a corrupt record out of the
-// way, as it is, and takes it from the due index. A large body's file stays.
-func (e *Engine) setAside(s *stored, indexed due) {
+// way, as it is, and takes the entry by which it was found from its index; other
+// entries go when they are met. A large body's file stays.
+func (e *Engine) setAside(s *stored, entry []byte) {
 	e.log.Error().Str("id", s.id.String()).Err(s.err).Msg("queue: a message is set aside because its record is corrupt")
-	e.moveAside(s.keys(), indexed, counts{messages: -1})
+	e.moveAside(s.keys(), entry, counts{messages: -1})
 }
 
 // keys of all records of the message.
@@ -275,10 +277,10 @@ func (e *Engine) setAsideJournal(s *stored) {
 		e.log.Error().Str("id", s.id.String()).Uint32("record", seq).Msg("queue: a corrupt result is set aside; its recipients are tried again")
 		keys = append(keys, journalKey(s.id, seq))
 	}
-	e.moveAside(keys, due{at: never}, counts{})
+	e.moveAside(keys, nil, counts{})
 }
 
-func (e *Engine) moveAside(keys [][]byte, indexed due, delta counts) {
+func (e *Engine) moveAside(keys [][]byte, entry []byte, delta counts) {
 	values := make([][]byte, len(keys))
 	for n, key := range keys {
 		values[n], _ = e.get(key) // what cannot be read has no copy
@@ -297,8 +299,8 @@ func (e *Engine) moveAside(keys [][]byte, indexed due, delta counts) {
 			err = g.batch.Delete(key, nil)
 		}
 	}
-	if err == nil {
-		err = g.removeDue(indexed)
+	if err == nil && entry != nil {
+		err = g.batch.SingleDelete(entry, nil)
 	}
 	if err != nil {
 		e.stop.stop(err)

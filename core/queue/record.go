@@ -116,6 +116,8 @@ func (w *writer) recipient(r *Recipient) {
 	w.str(r.Reason)
 	w.bool(r.DelayNotified)
 	w.attempt(r.Last)
+	w.str(r.Lane)
+	w.time(r.Recheck)
 }
 
 func (r *reader) recipient() *Recipient {
@@ -135,6 +137,8 @@ func (r *reader) recipient() *Recipient {
 		Reason:        r.str(),
 		DelayNotified: r.bool(),
 		Last:          r.attempt(),
+		Lane:          r.str(),
+		Recheck:       r.time(),
 	}
 }
 
@@ -186,6 +190,8 @@ func encodeJournal(key []byte, changes []Change) []byte {
 		w.str(c.Detail)
 		w.bool(c.Notified)
 		w.bool(c.operator)
+		w.str(c.Lane)
+		w.time(c.Recheck)
 		w.len(len(c.Add))
 		for _, r := range c.Add {
 			w.recipient(r)
@@ -217,6 +223,8 @@ func decodeJournal(key, rec []byte) ([]Change, error) {
 			Detail:   r.str(),
 			Notified: r.bool(),
 			operator: r.bool(),
+			Lane:     r.str(),
+			Recheck:  r.time(),
 		}
 		if n := r.len(); n > 0 {
 			changes[i].Add = make([]*Recipient, n)
@@ -243,6 +251,7 @@ func (e *Envelope) apply(changes []Change) {
 		r.State = merged(r.State, c)
 		if r.State == c.State {
 			r.Next, r.Reason = c.Next, c.Reason
+			r.Lane, r.Recheck = c.Lane, c.Recheck
 		}
 		replace(&r.Route, c.Route)
 		replace(&r.Deliver, c.Deliver)

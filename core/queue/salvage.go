@@ -67,8 +67,9 @@ func (e *Engine) salvage() error {
 	return errors.Join(fs.Remove(mark), e.syncDir(dir))
 }
 
-// rebuild copies what can be read. The due index and the counts are made anew
-// from the messages: a message without its place in the index would wait for ever.
+// rebuild copies what can be read. The due index, the lanes and the counts are
+// made anew from the messages: a message without its place in them would wait for
+// ever.
 func (e *Engine) rebuild(from, to string) error {
 	// Read only: nothing is compacted. Who reads a damaged block gets the error.
 	old, err := pebble.Open(from, &pebble.Options{
@@ -124,7 +125,7 @@ func copyReadable(from, to *pebble.DB) (kept, gaps int, err error) {
 			}
 			return 0, 0, err
 		}
-		if last[0] == keyDue || bytes.Equal(last, metaCounts) {
+		if last[0] == keyDue || last[0] == keyLane || bytes.Equal(last, metaCounts) {
 			continue
 		}
 		kept++
@@ -189,7 +190,7 @@ func skip(it *pebble.Iterator, last []byte) bool {
 // that was reached, or tokens and observations of then would come again.
 const lostEpoch = 1 << 20
 
-// reindex writes due index and counts of the messages in db, and sets aside what
+// reindex writes due index, lanes and counts of the messages in db, and sets aside what
 // is left of those that lost their first record.
 func (e *Engine) reindex(db *pebble.DB) error {
 	b := db.NewBatch()
@@ -208,6 +209,9 @@ func (e *Engine) reindex(db *pebble.DB) error {
 		}
 		total.add(s.count())
 		if d := s.state.due(s.id); d.at != never {
+			_ = b.Set(d.key(), nil, nil)
+		}
+		for _, d := range s.state.lanes {
 			_ = b.Set(d.key(), nil, nil)
 		}
 		return true

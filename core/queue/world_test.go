@@ -27,6 +27,8 @@ type world struct {
 	now   model
 	held  map[string]*Claim // by subject
 	n     int
+	// lazy: what was parked last need not be on the disk.
+	lazy bool
 	// doing is told the state that a step will lead to, before it starts.
 	doing func(model)
 	// complain is told when the queue answers what the model does not.
@@ -56,7 +58,7 @@ func (w *world) open() (err error) {
 
 // step does something; its error is what the queue said.
 func (w *world) step() error {
-	switch k := w.rng.IntN(20); {
+	switch k := w.rng.IntN(25); {
 	case k < 6:
 		return w.put()
 	case k < 10:
@@ -69,6 +71,10 @@ func (w *world) step() error {
 		return w.operate()
 	case k < 19:
 		return w.seen()
+	case k < 22:
+		return w.park()
+	case k < 24:
+		return w.claimLane()
 	default:
 		w.clock.now = w.clock.now.Add(time.Duration(w.rng.IntN(600)) * time.Second)
 		return nil
@@ -113,6 +119,7 @@ func (w *world) put() error {
 		return err
 	}
 	next.mails[env.Subject].id = env.ID
+	w.lazy = false
 	w.now = next
 	return nil
 }
@@ -181,7 +188,7 @@ func (w *world) claim() error {
 		w.held[c.Subject] = c
 		var due []int32
 		for i, r := range w.now.mails[c.Subject].rs {
-			if r.state == Waiting && nanos(r.next) <= nanos(w.clock.now) {
+			if r.state == Waiting && r.fresh() <= nanos(w.clock.now) {
 				due = append(due, int32(i))
 			}
 		}
@@ -226,6 +233,7 @@ func (w *world) commit() error {
 	if err := w.e.Commit(context.Background(), c, changes, keep); err != nil {
 		return err
 	}
+	w.lazy = false
 	for _, ch := range changes {
 		for _, n := range ch.Enqueue {
 			next.mails[n.Envelope.Subject].id = n.Envelope.ID
@@ -246,6 +254,7 @@ func (w *world) change(index int32) Change {
 	switch c.State {
 	case Waiting:
 		c.Next = w.clock.now.Add(time.Duration(w.rng.IntN(900)) * time.Second)
+		w.lane(&c)
 	case Expanded:
 		for range 1 + w.rng.IntN(2) {
 			w.n++
@@ -312,6 +321,7 @@ func (w *world) operate() error {
 	if err := w.e.Operate(context.Background(), w.now.mails[subject].id, op); err != nil {
 		return err
 	}
+	w.lazy = w.lazy && len(changes) == 0
 	w.now = next
 	if next.mails[subject] == nil {
 		delete(w.held, subject)

@@ -1,0 +1,301 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/stagecoach-mta/stagecoach/core/spool"
+)
+
+const (
+	laneA = "deliver.smtp.internet hanks.example"
+	laneB = "deliver.smtp.internet hanks.example.net"
+)
+
+func claimLane(t *testing.T, e *Engine, lane string, now time.Time, most int) ([]*Claim, Lane) {
+	t.Helper()
+	cs, rest, err := e.ClaimLane(context.Background(), lane, now, most, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cs, rest
+}
+
+// parked is a mail of two recipients: the first waits in laneA, the second in none.
+func parked(t *testing.T, e *Engine, next, recheck time.Time) string {
+	t.Helper()
+	id := put(t, e, mailTo("tom@hanks.example", "meg@ryan.example"), spool.FromBytes([]byte("x")))
+	for _, c := range claim(t, e, start, 10) {
+		if c.ID != id {
+			continue
+		}
+		err := e.Park(context.Background(), c, []Change{
+			{Index: 0, State: Waiting, Next: next, Lane: laneA, Recheck: recheck},
+			{Index: 1, State: Waiting, Next: next.Add(time.Hour)},
+		}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return id
+}
+
+// settled waits until what was written without waiting is committed.
+func settled(t *testing.T, e *Engine) {
+	t.Helper()
+	var g *group
+	if err := e.inGroup(func(in *group) error {
+		g = in
+		return in.batch.Set([]byte{keyMeta, 't'}, nil, nil)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.wait(g); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestARecipientWaitsInItsLane(t *testing.T) {
+	ctx := context.Background()
+	e := open(t, Options{FS: vfs.NewMem(), Clock: (&fakeClock{start}).Now})
+	next, recheck := start.Add(10*time.Minute), start.Add(4*time.Hour)
+	id := parked(t, e, next, recheck)
+
+	if cs := claim(t, e, next, 10); len(cs) != 0 {
+		t.Errorf("Claim gives out what waits in a lane: %v", cs[0].Due)
+	}
+	if cs, rest := claimLane(t, e, laneA, start, 10); len(cs) != 0 || !rest.Next.Equal(next) || rest.Priority != 0 {
+		t.Errorf("before its time %d are claimed, next %+v", len(cs), rest)
+	}
+	if cs, rest := claimLane(t, e, laneB, next, 10); len(cs) != 0 || !rest.Next.IsZero() {
+		t.Errorf("another lane has it: %d, %+v", len(cs), rest)
+	}
+	cs, rest := claimLane(t, e, laneA, next, 10)
+	if len(cs) != 1 || cs[0].ID != id || fmt.Sprint(cs[0].Due) != "[0]" || !rest.Next.IsZero() {
+		t.Fatalf("claimed %v, next %+v", cs, rest)
+	}
+	// One lease per message: its other recipient has to wait.
+	if cs := claim(t, e, next.Add(2*time.Hour), 10); len(cs) != 1 {
+		t.Fatalf("the lease ran out and %d are claimed", len(cs))
+	} else if fmt.Sprint(cs[0].Due) != "[1]" {
+		t.Errorf("%v are due", cs[0].Due)
+	} else if err := e.Commit(ctx, cs[0], []Change{{Index: 1, State: Delivered}}, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Commit(ctx, cs[0], []Change{{Index: 0, State: Delivered}}, false); !errors.Is(err, ErrLeaseLost) {
+		t.Errorf("the lane's old claim commits: %v", err)
+	}
+	at, ok, err := e.NextDue(ctx)
+	if err != nil || !ok || !at.Equal(recheck) {
+		t.Errorf("next due %v %v %v, want the recheck at %v", at, ok, err, recheck)
+	}
+	if cs := claim(t, e, recheck, 10); len(cs) != 1 || fmt.Sprint(cs[0].Due) != "[0]" || cs[0].Recipients[0].Lane != laneA {
+		t.Errorf("at its recheck claimed %v", cs)
+	} else if err := e.Commit(ctx, cs[0], []Change{{Index: 0, State: Failed}}, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.EachLane(ctx, func(l Lane) bool { t.Errorf("the lane %q stays", l.Name); return true }); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEachLane(t *testing.T) {
+	ctx := context.Background()
+	e := open(t, Options{FS: vfs.NewMem(), Clock: (&fakeClock{start}).Now})
+	lanes := []string{laneA, laneB, "deliver.smtp.internet reed.example"}
+	for n := range 60 {
+		env := mailTo("x@y.example")
+		env.Priority = n % 5
+		put(t, e, env, spool.FromBytes([]byte("x")))
+	}
+	for _, c := range claim(t, e, start, 60) {
+		var n int
+		fmt.Sscanf(c.Subject, "%d", &n)
+		lane := lanes[c.Priority%3]
+		if err := e.Park(ctx, c, []Change{{State: Waiting, Next: start.Add(time.Duration(10-c.Priority) * time.Minute), Lane: lane}}, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	if err := e.EachLane(ctx, func(l Lane) bool {
+		got = append(got, fmt.Sprintf("%s %d %s", l.Name, l.Priority, l.Next.Sub(start)))
+		return true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{laneA + " 3 7m0s", laneB + " 4 6m0s", "deliver.smtp.internet reed.example 2 8m0s"}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("lanes\n%v, want\n%v", got, want)
+	}
+	// By priority, then by time; what is left is told.
+	cs, rest := claimLane(t, e, laneA, start.Add(time.Hour), 15)
+	if len(cs) != 15 || cs[0].Priority != 3 || cs[14].Priority != 0 || rest.Priority != 0 || !rest.Next.Equal(start.Add(10*time.Minute)) {
+		t.Errorf("%d claimed, %+v is left", len(cs), rest)
+	}
+}
+
+// A power cut takes a Park back whole, or keeps it, and what is synced later
+// keeps it too.
+func TestAParkIsLostWhole(t *testing.T) {
+	for _, synced := range []bool{false, true} {
+		fs := vfs.NewCrashableMem()
+		e := open(t, Options{FS: fs, Clock: (&fakeClock{start}).Now})
+		id := parked(t, e, start.Add(time.Minute), start.Add(time.Hour))
+		if synced {
+			put(t, e, mailTo("annie@reed.example"), spool.FromBytes([]byte("x")))
+		}
+		after := open(t, Options{FS: fs.CrashClone(vfs.CrashCloneCfg{}), Clock: (&fakeClock{start}).Now})
+		fresh := map[string]string{}
+		for _, c := range claim(t, after, start, 10) {
+			fresh[c.ID] = fmt.Sprint(c.Due)
+		}
+		cs, _ := claimLane(t, after, laneA, start.Add(time.Minute), 10)
+		if lost := fresh[id] == "[0 1]"; lost == synced || lost == (len(cs) == 1) {
+			t.Errorf("synced %v: fresh %v, %d in the lane", synced, fresh, len(cs))
+		}
+	}
+}
+
+func TestAnOperatorTakesARecipientOutOfItsLane(t *testing.T) {
+	ctx := context.Background()
+	for _, op := range []Operation{{Kind: Retry}, {Kind: Hold}, {Kind: Remove}} {
+		e := open(t, Options{FS: vfs.NewMem(), Clock: (&fakeClock{start}).Now})
+		id := parked(t, e, start.Add(time.Hour), time.Time{})
+		if err := e.Operate(ctx, id, op); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.EachLane(ctx, func(l Lane) bool { t.Errorf("after %v it is still in %q", op, l.Name); return true }); err != nil {
+			t.Fatal(err)
+		}
+		if cs := claim(t, e, start, 10); op.Kind == Retry && (len(cs) != 1 || len(cs[0].Due) != 2) {
+			t.Errorf("after a retry claimed %v", cs)
+		}
+	}
+}
+
+// What a corrupt record said of times and lanes is not known any more: the
+// message is claimable all the same, and its old places are gone.
+func TestAfterACorruptDeferralItIsTriedAgain(t *testing.T) {
+	ctx := context.Background()
+	fs := vfs.NewMem()
+	o := Options{FS: fs, Clock: (&fakeClock{start}).Now}
+	e := open(t, o)
+	id := parked(t, e, start.Add(time.Minute), start.Add(time.Hour))
+	spoil(t, e, journalKey(mustID(t, id), 0))
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	e = open(t, o)
+	later := start.Add(2 * time.Hour)
+	claimLane(t, e, laneA, later, 10)
+	settled(t, e)
+	got := claim(t, e, later, 10)
+	if len(got) != 1 || fmt.Sprint(got[0].Due) != "[0 1]" {
+		t.Fatalf("claimed %v, want the message and both of its recipients", got)
+	}
+	if err := e.Commit(ctx, got[0], []Change{{Index: 0, State: Delivered}, {Index: 1, State: Delivered}}, false); err != nil {
+		t.Fatal(err)
+	}
+	if cs, rest := claimLane(t, e, laneA, later, 10); len(cs) != 0 || !rest.Next.IsZero() {
+		t.Errorf("the lane still has %d, %+v", len(cs), rest)
+	}
+	if at, ok, err := e.NextDue(ctx); ok || err != nil {
+		t.Errorf("an ended message is due at %v, %v", at, err)
+	}
+}
+
+// A message that is set aside leaves no place behind that is scanned for ever.
+func TestASetAsideMessageLeavesItsLanes(t *testing.T) {
+	fs := vfs.NewMem()
+	o := Options{FS: fs, Clock: (&fakeClock{start}).Now}
+	e := open(t, o)
+	id := parked(t, e, start.Add(time.Minute), start.Add(time.Hour))
+	spoil(t, e, messageKey(mustID(t, id)))
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	e = open(t, o)
+	later := start.Add(2 * time.Hour)
+	claimLane(t, e, laneA, later, 10)
+	settled(t, e)
+	claim(t, e, later, 10)
+	settled(t, e)
+	if !e.quarantined(mustID(t, id)) {
+		t.Error("the corrupt message is not set aside")
+	}
+	if err := e.EachLane(context.Background(), func(l Lane) bool { t.Errorf("%q has something", l.Name); return true }); err != nil {
+		t.Error(err)
+	}
+	if cs := claim(t, e, later, 10); len(cs) != 0 {
+		t.Errorf("claimed %v", cs)
+	}
+	if at, ok, err := e.NextDue(context.Background()); ok || err != nil {
+		t.Errorf("something is due at %v, %v", at, err)
+	}
+}
+
+func TestASalvagedQueueHasItsLanes(t *testing.T) {
+	fs := vfs.NewMem()
+	o := Options{FS: fs, Clock: (&fakeClock{start}).Now}
+	e := open(t, o)
+	parked(t, e, start.Add(time.Minute), start.Add(time.Hour))
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := fs.Create("queue/"+damagedMark, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	e = open(t, o)
+	if cs := claim(t, e, start, 10); len(cs) != 0 {
+		t.Errorf("claimed fresh: %v", cs)
+	}
+	if cs, _ := claimLane(t, e, laneA, start.Add(time.Minute), 10); len(cs) != 1 {
+		t.Errorf("%d claimed in its lane", len(cs))
+	}
+}
+
+// A lane of many is drained without meeting the ended ones again.
+func TestALongLaneIsScannedOnce(t *testing.T) {
+	ctx := context.Background()
+	e := open(t, Options{FS: vfs.NewMem(), Clock: (&fakeClock{start}).Now})
+	const mails = 3000
+	for range mails {
+		env := mailTo("tom@hanks.example")
+		put(t, e, env, spool.FromBytes([]byte("x")))
+	}
+	for {
+		cs := claim(t, e, start, 200)
+		if len(cs) == 0 {
+			break
+		}
+		for _, c := range cs {
+			if err := e.Park(ctx, c, []Change{{State: Waiting, Next: start, Lane: laneA}}, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for n := 0; n < mails; n += 50 {
+		cs, rest := claimLane(t, e, laneA, start, 50)
+		if len(cs) != 50 || rest.Next.IsZero() != (n+50 == mails) {
+			t.Fatalf("%d claimed after %d, next %+v", len(cs), n, rest)
+		}
+		e.mu.Lock()
+		from := e.lanes[laneClass{laneA, classOf(0)}]
+		e.mu.Unlock()
+		if want := mustID(t, cs[49].ID); n+50 < mails && from.id <= want {
+			t.Fatalf("the next scan begins at %s, before %s", from.id, want)
+		}
+		for _, c := range cs {
+			if err := e.Commit(ctx, c, []Change{{State: Delivered}}, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
