@@ -132,8 +132,8 @@ def chaos():
     access: each acknowledged mail arrives once, each session ends with its 221, and
     processes, sockets and descriptors are what they were."""
     program = script("checked", "cat >/dev/null; echo X-Checked: yes\n")
-    server = private("chaos", mx="filters = [filter.headers.seen, filter.attachments.no_exe, filter.exec.checked]\n"
-                     "  max_messages_per_connection = 0", extra=FILTERS % (PLUGINS / "attachments", program))
+    server = private("chaos", mx="filters = [filter.headers.seen, filter.attachments.no_exe, filter.exec.checked]",
+                     extra=FILTERS % (PLUGINS / "attachments", program))
     with server:
         processes = Processes(server, program)
         with Load(mails=20) as warm:
@@ -144,7 +144,7 @@ def chaos():
         with Load(mails=MAILS, senders=SENDERS, seconds=220, prefix="chaos") as load, Killer(processes) as killer:
             until(220, lambda: f"{MAILS} mails acknowledged: {load}", lambda: load.done())
         check(not load.cut, f"{len(load.cut)} sessions were cut")
-        check(load.quits == SENDERS, f"{load.quits} sessions of {SENDERS} ended with 221")
+        check(load.quits >= SENDERS, f"{load.quits} sessions of at least {SENDERS} ended with 221")
         load.all_acknowledged()
         others = [reply for reply in load.deferred if reply[0] != 451]
         check(not others, f"other replies than 451: {others[:3]}")

@@ -4,6 +4,7 @@ would try them: the examples, a shell script by way of exec, and new ones as
 
 import json
 import os
+import re
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -116,6 +117,35 @@ def conform_shell_exec():
     return conforms("exec", config=WORK / "exec.hcl", facts=WORK / "exec-facts.hcl")
 
 
+def new_plugins(language):
+    """`stagecoach plugin new`, for every kind that there is in a language: the
+    commands that it prints are run as they stand."""
+    told = re.search(rf"(?m)^  {language} +(\w+(?:, \w+)*)$", run(BIN, "plugin", "new", "--help"))
+    check(told, f"the help names the kinds in {language}")
+    kinds = told[1].split(", ")
+    (WORK / "bin").mkdir(exist_ok=True)
+    if not (WORK / "bin" / "stagecoach").exists():
+        (WORK / "bin" / "stagecoach").symlink_to(BIN)
+    env = dict(os.environ, PATH=f"{WORK}/bin:{os.environ['PATH']}", npm_config_offline="true")
+    for kind in kinds:
+        folder = WORK / f"new-{language}-{kind}"
+        written = json.loads(run(BIN, "plugin", "new", kind, f"my{kind}", "--lang", language, "--dir", folder, "--json"))
+        check(any("conform" in c for c in written["Commands"]), f"the commands: {written['Commands']}")
+        for command in written["Commands"]:
+            run("bash", "-c", command, cwd=folder, env=env)
+    return ", ".join(kinds)
+
+
+@case(seconds=300, shared=False)
+def new_python_plugins():
+    return new_plugins("python")
+
+
+@case(seconds=300, shared=False)
+def new_node_plugins():
+    return new_plugins("node")
+
+
 @case(seconds=180, shared=False)
 def python_tests():
     """The Python SDK's and its example's own tests."""
@@ -127,4 +157,4 @@ def python_tests():
 def node_tests():
     """The Node SDK's and its example's own tests."""
     for folder in (PLUGINS / "sdk" / "node", PLUGINS / "examples" / "webhook"):
-        run("npm", "test", cwd=folder, env=dict(os.environ, npm_config_update_notifier="false"))
+        run("npm", "test", cwd=folder)

@@ -28,11 +28,11 @@ def core_killed():
     return f"{load}, {len(got)} in the INBOX"
 
 
-def killing(server, *instances, between=lambda: None):
+def killing(server, *instances, between=lambda: None, kills=KILLS, **load):
     """A load in which each instance is killed again and again, no session is cut,
     and every mail is acknowledged in the end."""
-    with Load() as load:
-        for n in range(KILLS):
+    with Load(**load) as load:
+        for n in range(kills):
             load.reaches(len(load.acknowledged) + 60)
             until(60, f"{instances[n % len(instances)]} is there again", lambda: server.kill_plugin(instances[n % len(instances)]))
             between()
@@ -87,18 +87,24 @@ def filter_killed_accept():
     return f"{KILLS} kills: {load}, {passed} passed over"
 
 
+def only_held(server):
+    """Waits until nothing else is in the queue, and returns the names of a load's
+    mails in it."""
+
+    def waiting():
+        return [m for m in server.queue() if any(r["state"] != "held" for r in m["recipients"])]
+
+    until(120, lambda: f"only held mail in the queue, not {waiting()[:1]}", lambda: not waiting())
+    return [m["sender"].partition("@")[0] for m in server.queue()]
+
+
 @case(seconds=240, shared=False)
 def filter_killed_hold():
     """Mail in the moment of the filter's death is held; nobody sees an error."""
     with filter_server("hold") as server:
         load = killing(server, "filter.headers.seen")
         check(not load.deferred, f"{len(load.deferred)} mails were put off: {load.deferred[:1]}")
-
-        def waiting():
-            return [m for m in server.queue() if any(r["state"] != "held" for r in m["recipients"])]
-
-        until(120, lambda: f"only held mail in the queue, not {waiting()[:1]}", lambda: not waiting())
-        held = [m["sender"].partition("@")[0] for m in server.queue()]
+        held = only_held(server)
         check(held, "no mail is held: the kills did not meet the load")
         check(unseen(load.arrived(elsewhere=held)) == 0, "a mail went past the filter")
     return f"{KILLS} kills: {load}, {len(held)} held"

@@ -169,24 +169,26 @@ class Server:
         until(seconds, lambda: "an empty queue; left are %d, the first %s" % (len(self.queue()), self.queue()[:1]),
               lambda: not self.queue())
 
-    def write_config(self, mx="", extra=""):
+    def write_config(self, mx="", routes="", extra=""):
         """configs/dev.hcl on this server's ports; mx is put into the MX listener's
-        block, extra after all blocks. Retries come after a second, so that a
-        case need not wait minutes."""
+        block, routes before all routes, extra after all blocks. Retries come after a
+        second, so that a case need not wait minutes."""
         text = (CONFIGS / "dev.hcl").read_text()
         listen = f'listen = ["{HOST}:{DEV.mx}"]'
         retry = 'retry = ["1m", "5m", "15m", "1h"]'
-        check(listen in text and retry in text, f"configs/dev.hcl has neither {listen} nor {retry}: change it here too")
-        text = text.replace(listen, listen + "\n  " + mx).replace(retry, 'retry = ["1s"]')
+        here = 'route "here" {'
+        for known in (listen, retry, here):
+            check(known in text, f"configs/dev.hcl has no {known}: change it here too")
+        text = text.replace(listen, listen + "\n  " + mx).replace(retry, 'retry = ["1s"]').replace(here, routes + "\n" + here)
         text = re.sub(rf'"{HOST}:(\d+)"', lambda m: f'"{HOST}:{int(m[1]) + self.at.base}"', text)
         self.config.write_text(text + "\n" + extra + "\n")
 
 
-def private(name, **changes):
+def private(name, people="", **changes):
     """A server of a case's own, from configs/dev.hcl."""
     folder = WORK / name
     folder.mkdir()
-    (folder / "dev-people.hcl").write_bytes((CONFIGS / "dev-people.hcl").read_bytes())
+    (folder / "dev-people.hcl").write_text((CONFIGS / "dev-people.hcl").read_text() + people)
     server = Server(folder / "server.hcl", folder / "data", PRIVATE)
     server.write_config(**changes)
     return server

@@ -14,6 +14,7 @@ class Load:
     own: until so many mails are acknowledged, or the with block ends."""
 
     LIMIT = 30000
+    PER_SESSION = 500  # the server ends a session after 1,000 with a 421
 
     def __init__(self, mails=LIMIT, senders=8, seconds=180, to=MEG, prefix="load"):
         self.to = to
@@ -55,7 +56,7 @@ class Load:
 
     def sender(self):
         """A mail that got no 250 is offered again, as clients do."""
-        session, name = None, None
+        session, name, sent = None, None, 0
         while time.monotonic() < self.end:
             if name is None:
                 with self.lock:
@@ -84,7 +85,10 @@ class Load:
             else:
                 with self.lock:
                     self.acknowledged.add(name)
-                name = None
+                name, sent = None, sent + 1
+                if sent % self.PER_SESSION == 0:
+                    self.quit(session, "after its share of mails")
+                    session = None
         if session:
             self.quit(session, name or "at the end")
 
@@ -103,21 +107,26 @@ class Load:
         check(len(self.acknowledged) == len(self.mails) and (self.open_end or next(self.names, None) is None),
               f"not all mails could be sent: {self}; the last replies: {self.deferred[-3:]}")
 
-    def arrived(self, maybe_twice=(), elsewhere=()):
-        """Every acknowledged mail is in the INBOX or elsewhere, once and byte-exact,
-        and nothing else is there. Returns the mails in the INBOX."""
+    def arrived(self, maybe_twice=(), elsewhere=(), edited=lambda mail: mail):
+        """Every acknowledged mail is in the INBOX or elsewhere, once and byte-exact
+        but for what edited does, and nothing else is there. Returns the mails in the
+        INBOX."""
         with Mailbox(port=PRIVATE.imap) as box:
             got = box.mails()
-        count = collections.Counter([ident_of(m) for m in got] + list(elsewhere))
+        self.each_once([ident_of(m) for m in got] + list(elsewhere), maybe_twice)
+        for mail in got:
+            same_mail(edited(self.mails[ident_of(mail)]), mail, "INBOX")
+        return got
+
+    def each_once(self, names, maybe_twice=()):
+        """The names of the mails that arrived are those of the acknowledged ones."""
+        count = collections.Counter(names)
         missing = self.acknowledged - set(count)
         check(not missing, f"{len(missing)} acknowledged mails are missing: {sorted(missing)[:5]}")
         strange = set(count) - set(self.mails)
         check(not strange, f"mails that nobody sent: {sorted(strange)[:5]}")
         twice = {name for name, times in count.items() if times > 1} - set(maybe_twice)
         check(not twice, f"{len(twice)} mails arrived more than once: {sorted(twice)[:5]}")
-        for mail in got:
-            same_mail(self.mails[ident_of(mail)], mail, "INBOX")
-        return got
 
     def __str__(self):
         return (f"{len(self.acknowledged)} mails acknowledged, {len(self.deferred)} put off, "

@@ -1,11 +1,12 @@
 """The first minute of a new user: the server starts and says what to do, and what
 it says works."""
 
+import os
 import re
 import subprocess
 import time
 
-from harness import BIN, CONFIGS, MEG, PASSWORD, PRIVATE, TOM, Mailbox, case, check, emptied, listening, private, run, until
+from harness import BIN, CONFIGS, MEG, PASSWORD, PRIVATE, ROOT, TOM, WORK, Mailbox, case, check, emptied, listening, private, run, until
 
 
 @case(shared=False)
@@ -26,6 +27,26 @@ def first_start():
     finally:
         server.kill()
     return f"up after {took:.1f} s"
+
+
+@case(seconds=180, shared=False)
+def strangers_path():
+    """The first block of sdk/README.md, as it is printed: from an empty folder to a
+    plugin of one's own that refuses a mail. It runs before the shared server, whose
+    ports it uses."""
+    block = re.search(r"(?s)\n```sh\n(.*?)\n```\n", (ROOT / "sdk" / "README.md").read_text())[1]
+    folder = WORK / "strangers_path"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "stagecoach").symlink_to(BIN)
+    # A person would see the server start; here the line after it waits for that.
+    started = "stagecoach serve -c dev.hcl &"
+    check(started in block, f"sdk/README.md starts the server another way:\n{block}")
+    wait = "until stagecoach plugin list -c dev.hcl >/dev/null 2>&1; do sleep 0.1; done"
+    typed = f"set -ex\n{block.replace(started, started + chr(10) + wait)}\nkill $!\nwait $!\n"
+    (folder / "typed.sh").write_text(typed)
+    env = dict(os.environ, PATH=f"{folder}/bin:{os.environ['PATH']}", STAGECOACH=str(ROOT))
+    said = run("bash", folder / "typed.sh", cwd=folder, env=env)
+    check("550 5.7.1 We do not take mail about lottery" in said, "the mail is refused in the words of the README")
 
 
 @case()

@@ -25,6 +25,7 @@ import bulk  # noqa: F401
 import crash  # noqa: F401
 import chaos  # noqa: F401
 import conform  # noqa: F401
+import plugins  # noqa: F401
 
 
 def one(name):
