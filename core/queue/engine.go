@@ -29,13 +29,16 @@ type Options struct {
 	MinFree uint64
 	// CacheSize of the database in octets; 0: 32 MiB.
 	CacheSize int64
+	// Tune changes the database's options before it is opened, for tests; nil:
+	// they stay as they are.
+	Tune func(*pebble.Options)
 
 	faults faults
 }
 
 // faults are bugs that a test plants to see that its checker finds them.
 type faults struct {
-	noSync, noFileSync, noDirSync, earlyAck, lateEnqueue, noRetire, untold bool
+	earlyAck, lateEnqueue, noRetire, untold bool
 }
 
 // Engine is the Queue in one directory of one machine.
@@ -61,6 +64,7 @@ type Engine struct {
 	log  zerolog.Logger
 
 	feeding atomic.Bool
+	opened  atomic.Bool
 
 	space atomic.Int64 // octets that may be put before the disk is asked again
 
@@ -82,6 +86,7 @@ type Engine struct {
 
 	closing atomic.Bool
 	work    sync.WaitGroup
+	swept   chan struct{} // closed when the orphans of before are gone
 }
 
 var _ Queue = (*Engine)(nil)
@@ -114,7 +119,7 @@ func Open(o Options) (*Engine, error) {
 		o.CacheSize = 32 << 20
 	}
 	e := &Engine{
-		o: o, stop: newStopper(), log: o.Log, wake: make(chan struct{}, 1), fed: make(chan struct{}, 1),
+		o: o, stop: newStopper(), log: o.Log, wake: make(chan struct{}, 1), fed: make(chan struct{}, 1), swept: make(chan struct{}),
 		leases: make(map[id]*lease), lanes: laneCursors{}, expiry: never, known: never,
 	}
 	e.fs = syncGuard{o.FS, e.stop}
@@ -138,16 +143,17 @@ func Open(o Options) (*Engine, error) {
 		return nil, fmt.Errorf("open the queue: %w", err)
 	}
 	e.group = newGroup(e.db)
+	e.opened.Store(true)
 	e.work.Add(2)
 	go e.commitLoop()
 	go e.sweep()
 	return e, nil
 }
 
-// openDB opens pebble in a goroutine of its own, which a fatal error parks.
+// openDB opens pebble, which a fatal error may park.
 func (e *Engine) openDB() error {
 	opts := &pebble.Options{
-		FS:                 e.fs,
+		FS:                 e.dbFS(),
 		CacheSize:          e.o.CacheSize,
 		FormatMajorVersion: pebble.FormatNewest,
 		MemTableSize:       16 << 20,
@@ -160,22 +166,26 @@ func (e *Engine) openDB() error {
 		BackgroundError: func(err error) { e.log.Error().Err(err).Msg("queue: background work failed") },
 		DataCorruption:  e.damaged,
 	}
-	type opened struct {
-		db  *pebble.DB
-		err error
+	e.tuned(opts)
+	e.tuned(opts)
+	var db *pebble.DB
+	err := guard(e.stop, func() (err error) {
+		db, err = pebble.Open(e.fs.PathJoin(e.o.Dir, "db"), opts)
+		return err
+	})
+	if err == nil {
+		e.db = db
 	}
-	done := make(chan opened, 1)
-	go func() {
-		db, err := pebble.Open(e.fs.PathJoin(e.o.Dir, "db"), opts)
-		done <- opened{db, err}
-	}()
-	select {
-	case r := <-done:
-		e.db = r.db
-		return r.err
-	case <-e.stop.down:
-		return e.stop.err()
+	return err
+}
+
+func (e *Engine) dbFS() vfs.FS { return dbFS{syncGuard{e.o.FS, e.stop}, &e.opened} }
+
+func (e *Engine) tuned(opts *pebble.Options) *pebble.Options {
+	if e.o.Tune != nil {
+		e.o.Tune(opts)
 	}
+	return opts
 }
 
 // formatVersion of keys and records together.
@@ -201,7 +211,6 @@ func (e *Engine) start() error {
 	e.ids = idMaker{epoch: epoch}
 	e.token, e.sequence = epoch<<40, epoch<<40
 	b := e.db.NewBatch()
-	defer b.Close()
 	for _, m := range []struct {
 		key   []byte
 		value uint64
@@ -212,8 +221,9 @@ func (e *Engine) start() error {
 		}
 	}
 	if err := guard(e.stop, func() error { return b.Commit(pebble.Sync) }); err != nil {
-		return err
+		return err // the batch may be in use for ever
 	}
+	_ = b.Close()
 	// Messages of the future (the clock was set back) keep their place: new ones
 	// get later ids, and boot lies behind all old files.
 	it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: []byte{keyMessage}, UpperBound: []byte{keyMessage + 1}})

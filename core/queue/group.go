@@ -129,9 +129,9 @@ func (e *Engine) commitLoop() {
 
 		err := g.batch.Set(metaCounts, total.record(), nil)
 		if err == nil {
-			opt := pebble.Sync
-			if e.o.faults.noSync || !g.sync {
-				opt = pebble.NoSync
+			opt := pebble.NoSync
+			if g.sync {
+				opt = pebble.Sync
 			}
 			err = g.batch.Commit(opt)
 		}

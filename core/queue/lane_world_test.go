@@ -112,6 +112,7 @@ func (w *world) claimLane() error {
 	var got []string
 	for _, c := range cs {
 		got = append(got, c.Subject)
+		w.claimed(c)
 		x := w.now.mails[c.Subject]
 		if x == nil {
 			w.complain("claimed %q, which is not there", c.Subject)

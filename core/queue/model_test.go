@@ -268,7 +268,7 @@ func TestQueueIsAMap(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			mem = powerCut(mem, w.rng.IntN(101), w.rng)
+			mem = mem.CrashClone(vfs.CrashCloneCfg{})
 			old := w.e
 			w.o.FS = mem
 			if err := w.open(); err != nil {

@@ -200,9 +200,6 @@ func (e *Engine) makeDirs() error {
 }
 
 func (e *Engine) syncDir(path string) error {
-	if e.o.faults.noDirSync {
-		return nil
-	}
 	d, err := e.fs.OpenDir(path)
 	if err != nil {
 		return err
@@ -216,10 +213,7 @@ func (e *Engine) keepFile(p *prepared, body spool.Body) error {
 	path := e.bodyPath(p.id)
 	var err error
 	if m, ok := body.(spool.Mover); ok {
-		if !e.o.faults.noFileSync {
-			err = m.Sync()
-		}
-		if err == nil {
+		if err = m.Sync(); err == nil {
 			err = m.Move(path)
 		} else if !isFull(err) {
 			e.stop.stop(err)
@@ -326,6 +320,7 @@ func (e *Engine) body(ctx context.Context, i id) (spool.Body, error) {
 // the file and its record, or between the record's end and the file's.
 func (e *Engine) sweep() {
 	defer e.work.Done()
+	defer close(e.swept)
 	for c := range idDigits {
 		dir := e.fs.PathJoin(e.o.Dir, "body", idDigits[c:c+1])
 		names, err := e.fs.List(dir)

@@ -72,16 +72,17 @@ func (e *Engine) salvage() error {
 // ever.
 func (e *Engine) rebuild(from, to string) error {
 	// Read only: nothing is compacted. Who reads a damaged block gets the error.
-	old, err := pebble.Open(from, &pebble.Options{
-		FS: e.fs, ReadOnly: true, Logger: dbLog{e.log, e.stop},
+	old, err := pebble.Open(from, e.tuned(&pebble.Options{
+		FS: e.dbFS(), ReadOnly: true, Logger: dbLog{e.log, e.stop},
 		EventListener: &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}},
-	})
+	}))
 	if err != nil {
 		return err
 	}
 	defer old.Close()
-	opts := &pebble.Options{FS: e.fs, FormatMajorVersion: pebble.FormatNewest, Logger: dbLog{e.log, e.stop}}
-	fresh, err := pebble.Open(to, opts)
+	fresh, err := pebble.Open(to, e.tuned(&pebble.Options{
+		FS: e.dbFS(), FormatMajorVersion: pebble.FormatNewest, Logger: dbLog{e.log, e.stop},
+	}))
 	if err != nil {
 		return err
 	}

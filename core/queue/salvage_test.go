@@ -5,32 +5,31 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	mrand "math/rand/v2"
+	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/rs/zerolog"
 
 	"github.com/stagecoach-mta/stagecoach/core/spool"
+	"github.com/stagecoach-mta/stagecoach/sdk/storage/simdisk"
 )
 
 const damagedMails = 400
 
-// damagedQueue is a disk with a queue of damagedMails mails, of which one stands
+// damagedQueue is a disk with a queue of so many mails, of which one stands
 // in a block that is not what was written.
-func damagedQueue(t *testing.T) *vfs.MemFS {
+func damagedQueue(t *testing.T, mails int) *simdisk.Disk {
 	t.Helper()
-	fs := vfs.NewCrashableMem()
+	fs := simdisk.New()
 	e := open(t, Options{FS: fs, Clock: (&fakeClock{start}).Now})
 	var subject string
-	for n := range damagedMails {
+	for n := range mails {
 		env := mailTo("meg@ryan.example", "kathleen@ryan.example")
 		env.Subject = rand.Text() + rand.Text() + rand.Text() // which a block hardly compresses
-		if n == damagedMails/2 {
+		if n == mails/2 {
 			subject = env.Subject
 		}
 		put(t, e, env, spool.FromBytes([]byte("x")))
@@ -39,7 +38,7 @@ func damagedQueue(t *testing.T) *vfs.MemFS {
 	if err := e.db.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range claim(t, e, start, damagedMails) {
+	for _, c := range claim(t, e, start, mails) {
 		if err := e.Commit(context.Background(), c, []Change{{State: Delivered}}, false); err != nil {
 			t.Fatal(err)
 		}
@@ -55,11 +54,11 @@ func damagedQueue(t *testing.T) *vfs.MemFS {
 // queue, and the next start goes on with all that can be read.
 func TestADamagedBlockCostsItsOwnMessages(t *testing.T) {
 	ctx := context.Background()
-	fs := damagedQueue(t)
+	fs := damagedQueue(t, damagedMails)
 	var log bytes.Buffer
 	o := Options{FS: fs, Clock: (&fakeClock{start}).Now, Log: zerolog.New(zerolog.SyncWriter(&log)), CacheSize: 1 << 20}
 	stopsAtTheBlock(t, o)
-	fs = ended(fs)
+	fs = fs.Clone() // the process is gone, and its locks with it
 	o.FS = fs
 
 	e := open(t, o)
@@ -126,9 +125,6 @@ func stopsAtTheBlock(t *testing.T, o Options) {
 	}
 }
 
-// ended is the disk when the process is gone, and its locks with it.
-func ended(fs *vfs.MemFS) *vfs.MemFS { return fs.CrashClone(vfs.CrashCloneCfg{}) }
-
 func checkSalvaged(t *testing.T, e *Engine, cs []*Claim) {
 	t.Helper()
 	if lost := damagedMails - len(cs); lost == 0 || lost > damagedMails/4 {
@@ -149,40 +145,47 @@ func checkSalvaged(t *testing.T, e *Engine, cs []*Claim) {
 	}
 }
 
-// TestPowerCutInSalvage cuts the power while the database is built anew.
-func TestPowerCutInSalvage(t *testing.T) {
-	mem := damagedQueue(t)
-	stopsAtTheBlock(t, Options{FS: mem, Clock: (&fakeClock{start}).Now, CacheSize: 1 << 20})
-	mem = ended(mem)
-	var mu sync.Mutex
-	var cuts []*vfs.MemFS
-	rng := mrand.New(mrand.NewPCG(newSeed(t), 4))
-	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && op.Kind != errorfs.OpFileClose {
-			mu.Lock()
-			defer mu.Unlock()
-			cuts = append(cuts, powerCut(mem, rng.IntN(101), rng))
+// TestCrashInSalvage cuts the power while the database is built anew.
+func TestCrashInSalvage(t *testing.T) {
+	d := damagedQueue(t, 100)
+	stopsAtTheBlock(t, Options{FS: d, Clock: (&fakeClock{start}).Now, CacheSize: 1 << 20})
+	d = d.Clone()
+	log := d.Record()
+	count := func(d *simdisk.Disk) (int, error) {
+		e, err := recovered(d)
+		if err != nil {
+			return 0, err
 		}
-		return nil
-	}))
-	e := open(t, Options{FS: fs, Clock: (&fakeClock{start}).Now, CacheSize: 1 << 20})
-	want := claim(t, e, start, damagedMails)
-	if err := e.Close(); err != nil {
+		cs, err := e.Claim(context.Background(), start, damagedMails, time.Minute)
+		return len(cs), errors.Join(err, e.Close())
+	}
+	want, err := count(d)
+	if err != nil || want == 0 {
+		t.Fatalf("%d mails are salvaged: %v", want, err)
+	}
+	c := simdisk.Checker{Command: "go test ./core/queue -run '^TestCrashInSalvage$'", Most: 2, Sample: 2, Exhaust: 2, Again: 1 << 30}
+	c, err = c.Env()
+	if err != nil {
 		t.Fatal(err)
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	for n := 0; n < len(cuts); n += 1 + rng.IntN(20) {
-		e := open(t, Options{FS: cuts[n], Clock: (&fakeClock{start}).Now, CacheSize: 1 << 20})
-		cs := claim(t, e, start, damagedMails)
-		if len(cs) != len(want) {
-			t.Fatalf("after a cut at write %d of %d %d mails are there, want %d", n, len(cuts), len(cs), len(want))
-		}
-		if err := e.Close(); err != nil {
-			t.Fatal(err)
-		}
+	all := c.States > 0 || c.At != ""
+	c.States = 0
+	r, err := c.Run(func(seed uint64) (*simdisk.Trial, error) {
+		return &simdisk.Trial{Log: log, Oracle: func(int) uint64 { return 0 }, Check: func(d *simdisk.Disk, at int) error {
+			if !all && at%8 != int(seed%8) {
+				return nil // a look past a damaged block is slow
+			}
+			n, err := count(d)
+			if err == nil && n != want {
+				err = fmt.Errorf("%d mails are there, want %d", n, want)
+			}
+			return err
+		}}, nil
+	})
+	t.Logf("\n%s\n%s", simdisk.ReportHead, r)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Logf("%d power cuts", len(cuts))
 }
 
 // find looks for a piece of the text: what of it stood in the block before is not

@@ -3,8 +3,11 @@ package queue
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/rs/zerolog"
@@ -90,6 +93,100 @@ func (f guardedFile) SyncData() error { return f.watch(f.File.SyncData()) }
 func (f guardedFile) SyncTo(n int64) (bool, error) {
 	full, err := f.File.SyncTo(n)
 	return full, f.watch(err)
+}
+
+// dbFS is the database's: what pebble answers with a panic, some of it while it
+// holds a lock twice given back, which ends a process without a word, stops the
+// queue here, and the goroutine that found it stays where it is.
+type dbFS struct {
+	syncGuard
+	opened *atomic.Bool
+}
+
+func (f dbFS) park(what string, err error) {
+	if err != nil {
+		f.s.stop(fmt.Errorf("%s: %w", what, err))
+		select {}
+	}
+}
+
+// retryPause is between two tries to write a table: pebble makes none.
+const retryPause = 100 * time.Millisecond
+
+// pause is for a table that cannot be written, on a full disk, say. While the
+// queue opens, pebble would try for ever and nobody would hear of it.
+func (f dbFS) pause(err error) error {
+	if !f.opened.Load() {
+		f.park("write a table", err)
+	}
+	if err != nil {
+		select {
+		case <-time.After(retryPause):
+		case <-f.s.down:
+		}
+	}
+	return err
+}
+
+func (f dbFS) file(g vfs.File, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return dbFile{g, f, false}, nil
+}
+
+func (f dbFS) log(name string, g vfs.File, err error) (vfs.File, error) {
+	if !strings.HasSuffix(name, ".log") {
+		return f.file(g, f.pause(err))
+	}
+	f.park("make a log", err)
+	return dbFile{g, f, true}, nil
+}
+
+func (f dbFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	g, err := f.FS.Create(name, c)
+	return f.log(name, g, err)
+}
+
+func (f dbFS) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	g, err := f.FS.ReuseForWrite(from, to, c)
+	return f.log(to, g, err)
+}
+
+func (f dbFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	return f.file(f.FS.OpenReadWrite(name, c, o...))
+}
+
+func (f dbFS) OpenDir(name string) (vfs.File, error) { return f.file(f.FS.OpenDir(name)) }
+
+type dbFile struct {
+	vfs.File
+	fs  dbFS
+	log bool
+}
+
+func (f dbFile) Write(b []byte) (int, error) {
+	n, err := f.File.Write(b)
+	if f.log {
+		f.fs.park("write the log", err)
+	}
+	return n, f.fs.pause(err)
+}
+
+func (f dbFile) Sync() error {
+	f.fs.park("sync", f.File.Sync())
+	return nil
+}
+
+func (f dbFile) SyncData() error {
+	f.fs.park("sync", f.File.SyncData())
+	return nil
+}
+
+func (f dbFile) SyncTo(n int64) (bool, error) {
+	full, err := f.File.SyncTo(n)
+	f.fs.park("sync", err)
+	return full, nil
 }
 
 // dbLog is pebble's logger. What pebble calls fatal would end the process; here

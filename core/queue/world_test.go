@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,12 +34,17 @@ type world struct {
 	doing func(model)
 	// complain is told when the queue answers what the model does not.
 	complain func(format string, a ...any)
+	// claimed and stored are told of what the queue gave out.
+	claimed func(*Claim)
+	stored  func(id string)
+	// journals is on while a Commit runs.
+	journals atomic.Bool
 }
 
 func newWorld(t testing.TB, seed uint64, o Options) *world {
 	w := &world{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), clock: &fakeClock{start}, now: model{mails: map[string]*mail{}}, held: map[string]*Claim{},
-		doing: func(model) {}, complain: t.Errorf,
+		doing: func(model) {}, complain: t.Errorf, claimed: func(*Claim) {}, stored: func(string) {},
 	}
 	o.Dir, o.Clock, o.CacheSize = "queue", w.clock.Now, 1<<20
 	w.o = o
@@ -52,6 +58,10 @@ func (w *world) open() (err error) {
 	}
 	if w.e, err = Open(w.o); err != nil {
 		return err
+	}
+	select {
+	case <-w.e.swept:
+	case <-w.e.stop.down:
 	}
 	return w.e.SetFeed(true)
 }
@@ -120,12 +130,13 @@ func (w *world) put() error {
 	}
 	next.mails[env.Subject].id = env.ID
 	w.lazy = false
+	w.stored(env.ID)
 	w.now = next
 	return nil
 }
 
 // seen forgets what an observer was told, as far as it has looked, and tells it
-// something that is no mail. Neither waits for the disk: the Put after them does.
+// something that is no mail.
 func (w *world) seen() error {
 	os, err := w.e.Observations(context.Background(), 0, 1+w.rng.IntN(20))
 	if err != nil {
@@ -136,7 +147,7 @@ func (w *world) seen() error {
 		last := os[len(os)-1].GetSequence()
 		next.feed = next.feed[len(os):]
 		w.doing(next)
-		if err := w.e.SetSeen("filter.audit.log", last, last); err != nil {
+		if err := w.committed(func() error { return w.e.SetSeen("filter.audit.log", last, last) }); err != nil {
 			return err
 		}
 	}
@@ -145,14 +156,31 @@ func (w *world) seen() error {
 	next = next.clone()
 	next.feed = append(next.feed, "REFUSED "+refused)
 	w.doing(next)
-	if err := w.e.Observe(&v1.Observation{What: v1.Observation_REFUSED, Envelope: &v1.Envelope{
-		Recipients: []*v1.Recipient{{Address: refused}},
-	}}); err != nil {
+	if err := w.committed(func() error {
+		return w.e.Observe(&v1.Observation{What: v1.Observation_REFUSED, Envelope: &v1.Envelope{
+			Recipients: []*v1.Recipient{{Address: refused}},
+		}})
+	}); err != nil {
 		return err
 	}
 	w.now = next
 	return w.put()
 }
+
+// committed does what does not wait for the disk, and waits: chance would group
+// it with what follows, and a seed would not repeat the disk's log.
+func (w *world) committed(f func() error) error {
+	w.e.mu.Lock()
+	g := w.e.group
+	w.e.mu.Unlock()
+	if err := f(); err != nil {
+		return err
+	}
+	return w.e.wait(g)
+}
+
+// guarded is what the database does that hangs when it failed.
+func (w *world) guarded(f func() error) error { return guard(w.e.stop, f) }
 
 // claim asks for what is due and compares: the right ones, in the right order.
 func (w *world) claim() error {
@@ -181,6 +209,7 @@ func (w *world) claim() error {
 	var got []string
 	for _, c := range cs {
 		got = append(got, c.Subject)
+		w.claimed(c)
 		if w.now.mails[c.Subject] == nil {
 			w.complain("claimed %q, which is not there", c.Subject)
 			continue
@@ -230,7 +259,10 @@ func (w *world) commit() error {
 	keep := w.rng.IntN(3) == 0
 	next.apply(subject, changes, false)
 	w.doing(next)
-	if err := w.e.Commit(context.Background(), c, changes, keep); err != nil {
+	w.journals.Store(true)
+	err := w.e.Commit(context.Background(), c, changes, keep)
+	w.journals.Store(false)
+	if err != nil {
 		return err
 	}
 	w.lazy = false

@@ -48,6 +48,8 @@ type Checker struct {
 	Again int
 	// At repeats one crash alone, by its name.
 	At string
+	// Last: only crashes at the end of the log.
+	Last bool
 	// Order of names; nil: PebbleOrder.
 	Order Order
 	// Workers; 0: one for each processor.
@@ -251,7 +253,7 @@ func (r *run) explore(t *Trial, seed uint64) error {
 		})
 	}
 	want, _, _ := strings.Cut(r.At, "/")
-	r.crashes(t.Log, crashesOf{seed: seed, most: r.Most, sample: r.Sample, exhaust: r.Exhaust, want: want}, func(c crash, sum uint64) bool {
+	r.crashes(t.Log, crashesOf{seed: seed, most: r.Most, sample: r.Sample, exhaust: r.Exhaust, want: want, last: r.Last}, func(c crash, sum uint64) bool {
 		oracle := uint64(c.at)
 		if t.Oracle != nil {
 			oracle = t.Oracle(c.at)
@@ -275,6 +277,7 @@ type crashesOf struct {
 	seed                  uint64
 	most, sample, exhaust int
 	want                  string // this one alone; "" for all
+	last                  bool   // those at the end alone
 }
 
 // crashes calls each for the crashes of a log until it returns false.
@@ -294,6 +297,9 @@ func (r *run) crashes(l *Log, o crashesOf, each func(c crash, sum uint64) bool) 
 			if o.most > 0 {
 				n = min(n, o.most)
 			}
+		}
+		if o.last && at < len(l.ops) {
+			n = 0
 		}
 		for i := range n {
 			name := fmt.Sprintf("%d.%d", at, i)

@@ -25,6 +25,8 @@ type goneFile struct {
 // Tune is for the database's options, before it is opened.
 func (s *Steady) Tune(o *pebble.Options) {
 	o.DisableAutomaticCompactions = true
+	// Besides, pebble 2.1 panics in them when Open fails.
+	o.DisableTableStats = true
 	o.Cleaner = cleanerOf(s, pebble.Cleaner.Clean)
 }
 
