@@ -9,7 +9,7 @@ import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from harness import BIN, HOST, PLUGINS, ROOT, WORK, case, check, run
+from harness import BIN, CONFIGS, HOST, PLUGINS, ROOT, WORK, case, check, run
 
 EXAMPLES = ROOT / "examples"
 TAGGER, WEBHOOK = PLUGINS / "subject-tagger" / "subject_tagger.py", PLUGINS / "examples" / "webhook" / "webhook.js"
@@ -115,6 +115,47 @@ def conform_shell_exec():
     (WORK / "exec.hcl").write_text(f'command = ["{program}"]\nmode = "headers"\n')
     (WORK / "exec-facts.hcl").write_text('slow = "command = [\\"/bin/sleep\\", \\"600\\"]"\n')
     return conforms("exec", config=WORK / "exec.hcl", facts=WORK / "exec-facts.hcl")
+
+
+SERVER = """
+hostname = "mx.ryan.example"
+data_dir = "{data}"
+
+directory "file" "people" {{
+  path = "dev-people.hcl"
+}}
+
+storage "local" "mail" {{}}
+
+{piece}
+
+route "rest" {{
+  deliver = deliver.storage.mail
+}}
+
+deliver "storage" "mail" {{
+  storage = storage.local.mail
+}}
+"""
+LISTENER = 'receive "smtp" "mx" {\n  listen = [":25"]\n}\n'
+
+
+@case(seconds=60, shared=False)
+def examples_readmes():
+    """The configuration in the READMEs of the examples that need more than Go is
+    valid: the plugins' own programs say so."""
+    folder = WORK / "examples_readmes"
+    folder.mkdir()
+    (folder / "dev-people.hcl").write_bytes((CONFIGS / "dev-people.hcl").read_bytes())
+    for page, program in ((EXAMPLES / "subject-tagger", TAGGER), (EXAMPLES / "webhook", WEBHOOK)):
+        blocks = re.findall(r"(?ms)^```hcl\n(.*?)^```$", (page / "README.md").read_text())
+        wholes = [b for b in blocks if b.startswith("plugin ")]
+        check(wholes, f"{page.name}/README.md has a whole example")
+        for block in wholes:
+            piece = re.sub(r'(?m)^  path = ".*"$', lambda _: f'  path = "{program}"', block, count=1)
+            piece += "" if "\nreceive " in piece else LISTENER
+            (folder / "server.hcl").write_text(SERVER.format(data=folder / "data", piece=piece))
+            run(BIN, "validate", "-c", folder / "server.hcl")
 
 
 def new_plugins(language):
