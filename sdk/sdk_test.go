@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
 	"go.uber.org/goleak"
+	"google.golang.org/grpc"
 
 	"github.com/stagecoach-mta/stagecoach/sdk"
 	"github.com/stagecoach-mta/stagecoach/sdk/access"
@@ -172,12 +173,25 @@ func TestDescribeRefusesWhatCannotWork(t *testing.T) {
 	}
 }
 
+// client is the contract for go-plugin's own client.
+type client struct{ plugin.NetRPCUnsupportedPlugin }
+
+func (client) GRPCServer(*plugin.GRPCBroker, *grpc.Server) error { return errors.New("not a server") }
+
+func (client) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, c *grpc.ClientConn) (any, error) {
+	return v1.NewPluginClient(c), nil
+}
+
+// TestAsAProcess: a stock go-plugin host, with its AutoMTLS, can run a plugin.
 func TestAsAProcess(t *testing.T) {
 	var stderr lockedBuffer
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "SDK_TEST_SERVE=1")
 	c := plugin.NewClient(&plugin.ClientConfig{
-		HandshakeConfig: sdk.Handshake, Plugins: sdk.PluginMap(), Cmd: cmd, SkipHostEnv: true, AutoMTLS: true,
+		HandshakeConfig: plugin.HandshakeConfig{
+			ProtocolVersion: sdk.ProtocolVersion, MagicCookieKey: sdk.MagicCookieKey, MagicCookieValue: sdk.MagicCookieValue,
+		},
+		Plugins: plugin.PluginSet{"stagecoach": client{}}, Cmd: cmd, SkipHostEnv: true, AutoMTLS: true,
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC}, Stderr: &stderr, Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Off}),
 	})
 	defer c.Kill()
@@ -185,11 +199,11 @@ func TestAsAProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := rpc.Dispense(sdk.PluginName)
+	raw, err := rpc.Dispense("stagecoach")
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := raw.(*sdk.Client).Describe(sdktest.Context(t), &v1.DescribeRequest{})
+	d, err := raw.(v1.PluginClient).Describe(sdktest.Context(t), &v1.DescribeRequest{})
 	if err != nil || d.GetName() != "subject" || d.GetKind() != v1.Kind_KIND_FILTER {
 		t.Errorf("described as %v, %v", d, err)
 	}
@@ -197,7 +211,7 @@ func TestAsAProcess(t *testing.T) {
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := raw.(*sdk.Client).Health(sdktest.Context(t), &v1.HealthRequest{}); err != nil {
+	if _, err := raw.(v1.PluginClient).Health(sdktest.Context(t), &v1.HealthRequest{}); err != nil {
 		t.Errorf("after SIGINT: %v", err)
 	}
 	cmd.Process.Signal(syscall.SIGTERM)

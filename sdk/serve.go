@@ -2,7 +2,6 @@ package sdk
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -10,72 +9,24 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/go-plugin"
 	"github.com/rs/zerolog"
 	"google.golang.org/grpc"
 
+	"github.com/stagecoach-mta/stagecoach/sdk/bootstrap"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 	"github.com/stagecoach-mta/stagecoach/sdk/stream"
 )
 
-// Handshake is what both ends of go-plugin's start-up agree on. The protocol
-// version is the contract's major version.
-var Handshake = plugin.HandshakeConfig{
-	ProtocolVersion:  ProtocolVersion,
-	MagicCookieKey:   MagicCookieKey,
-	MagicCookieValue: MagicCookieValue,
-}
-
-// The parts of Handshake, for plugins in other languages.
+// What both ends of the start-up agree on (docs/contract.md). The protocol version
+// is the contract's major version.
 const (
 	ProtocolVersion  = 1
 	MagicCookieKey   = "STAGECOACH_PLUGIN"
 	MagicCookieValue = "dbcf8a2c-stagecoach-plugin-v1"
 )
 
-// PluginName is the one entry of PluginMap.
-const PluginName = "stagecoach"
-
 // termGrace is how long a plugin that gets SIGTERM drains.
 const termGrace = 5 * time.Second
-
-// GRPCPlugin joins the contract to go-plugin; both ends use it.
-type GRPCPlugin struct {
-	plugin.NetRPCUnsupportedPlugin
-	// Impl is the serving end's; nil at the calling end.
-	Impl *Server
-}
-
-var _ plugin.GRPCPlugin = (*GRPCPlugin)(nil)
-
-// Client is what the calling end dispenses.
-type Client struct {
-	v1.PluginClient
-	// Conn is whose connection it uses.
-	Conn *grpc.ClientConn
-	// Context ends when go-plugin has seen the process exit.
-	Context context.Context
-}
-
-// GRPCServer implements plugin.GRPCPlugin.
-func (g *GRPCPlugin) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
-	if g.Impl == nil {
-		return errors.New("no plugin to serve")
-	}
-	v1.RegisterPluginServer(s, g.Impl)
-	return nil
-}
-
-// GRPCClient implements plugin.GRPCPlugin.
-func (g *GRPCPlugin) GRPCClient(ctx context.Context, _ *plugin.GRPCBroker, c *grpc.ClientConn) (any, error) {
-	return &Client{PluginClient: v1.NewPluginClient(c), Conn: c, Context: ctx}, nil
-}
-
-// PluginMap is go-plugin's set of plugins for the calling end.
-func PluginMap() plugin.PluginSet {
-	return plugin.PluginSet{PluginName: &GRPCPlugin{}}
-}
 
 // Serve is the main of a plugin. It returns when the core has told the process
 // to end; a process that a person started by hand says what it is on stderr and
@@ -92,17 +43,34 @@ func Serve(p Plugin) {
 	s := NewServer(p, processLogger())
 	go s.endOnTerm()
 	go endWithParent(os.Getppid())
-	plugin.Serve(&plugin.ServeConfig{
-		HandshakeConfig: Handshake,
-		Plugins:         plugin.PluginSet{PluginName: &GRPCPlugin{Impl: s}},
-		GRPCServer:      newGRPCServer,
-		// go-plugin's own messages about itself are the core's business.
-		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Off}),
-	})
+	if err := s.serve(); err != nil {
+		s.log.Error().Err(err).Msg("cannot serve")
+		os.Exit(1)
+	}
 	if err := s.Close(); err != nil {
 		s.log.Error().Err(err).Msg("could not close")
 		os.Exit(1)
 	}
+}
+
+// serve takes the core's calls until it says Shutdown.
+func (s *Server) serve() error {
+	lis, err := bootstrap.Listen()
+	if err != nil {
+		return err
+	}
+	g := newGRPCServer(lis.Options()...)
+	v1.RegisterPluginServer(g, s)
+	bootstrap.Register(g)
+	// A Ctrl-C goes to the whole foreground group, and the core ends us in order.
+	// Not signal.Ignore, which the programs that a plugin starts would inherit.
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+	if _, err := fmt.Println(lis.Line(ProtocolVersion)); err != nil {
+		return err
+	}
+	// What a plugin prints belongs into the log: nobody reads its stdout any more.
+	os.Stdout = os.Stderr
+	return g.Serve(lis)
 }
 
 func byHand(p Plugin) {
@@ -121,7 +89,7 @@ Stagecoach starts it itself. Name it in the configuration:
 }
 
 // newGRPCServer has no 4 MiB limit on what it receives.
-func newGRPCServer(opts []grpc.ServerOption) *grpc.Server {
+func newGRPCServer(opts ...grpc.ServerOption) *grpc.Server {
 	return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(stream.MaxMessage), grpc.MaxSendMsgSize(stream.MaxMessage))...)
 }
 
@@ -132,12 +100,10 @@ func processLogger() zerolog.Logger {
 	zerolog.LevelFieldName = "@level"
 	zerolog.TimestampFieldName = "@timestamp"
 	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000000Z07:00"
-	// go-plugin replaces os.Stderr by a pipe of its own; this is the real one.
 	return zerolog.New(os.Stderr).With().Timestamp().Logger()
 }
 
-// endOnTerm drains and ends at SIGTERM. SIGINT is ignored (by go-plugin): a
-// Ctrl-C goes to the whole foreground group, and the core ends us in order.
+// endOnTerm drains and ends at SIGTERM.
 func (s *Server) endOnTerm() {
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
@@ -167,7 +133,7 @@ func endWithParent(parent int) {
 // ServeInstance serves s on a listener until ctx ends: the plugin's side of the
 // contract without a process of its own, for tests. It closes s.
 func ServeInstance(ctx context.Context, lis net.Listener, s *Server) error {
-	g := newGRPCServer(nil)
+	g := newGRPCServer()
 	v1.RegisterPluginServer(g, s)
 	stop := context.AfterFunc(ctx, g.Stop)
 	defer stop()

@@ -108,7 +108,7 @@ func runTestPlugin(words []string) {
 		syscall.Write(2, []byte(strings.Repeat("y", 300_000)+"\n"))
 	}
 	plugin.Serve(&plugin.ServeConfig{
-		HandshakeConfig: sdk.Handshake,
+		HandshakeConfig: handshake,
 		Plugins:         plugin.PluginSet{"test": p},
 		GRPCServer:      plugin.DefaultGRPCServer,
 		Logger:          hclog.New(&hclog.LoggerOptions{Level: hclog.Off, Output: io.Discard}),
