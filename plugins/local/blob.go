@@ -35,6 +35,7 @@ const (
 // the two it is in flight. Every large body's batch writes the lowest number in
 // flight ("low"): after a crash a file from there on without a record is waste.
 type blobs struct {
+	making   sync.Mutex // a directory
 	mu       sync.Mutex
 	next     uint64
 	inFlight map[uint64]bool
@@ -203,17 +204,29 @@ func (b *body) write(batch *pebble.Batch) {
 	batch.Set(keyStore("low"), be.AppendUint64(nil, b.low), nil)
 }
 
+// makeBlobDir makes a directory whose name is durable when it returns, whoever of
+// two that want it made it.
+func (s *Store) makeBlobDir(dir string) error {
+	s.blobs.making.Lock()
+	defer s.blobs.making.Unlock()
+	if _, err := s.fs.Stat(dir); err == nil {
+		return nil
+	}
+	if err := s.fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := s.syncDir(s.path("blobs")); err != nil {
+		s.fatal("fsync of a directory", err)
+	}
+	return nil
+}
+
 // writeFile puts a large body in its place, durable with its directory entry: by
 // a hard link where path is on the same file system, else by a copy.
 func (s *Store) writeFile(id uint64, path string, r io.Reader) error {
 	dir, dst := s.blobDir(id), s.blobPath(id)
-	if _, err := s.fs.Stat(dir); err != nil {
-		if err := s.fs.MkdirAll(dir, 0o700); err != nil {
-			return err
-		}
-		if err := s.syncDir(s.path("blobs")); err != nil {
-			s.fatal("fsync of a directory", err)
-		}
+	if err := s.makeBlobDir(dir); err != nil {
+		return err
 	}
 	if s.local && path != "" && s.fs.Link(path, dst) == nil {
 		f, err := s.fs.Open(dst)

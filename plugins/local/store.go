@@ -44,6 +44,9 @@ type Options struct {
 	Log zerolog.Logger
 	// Metrics to count in; nil: nobody looks.
 	Metrics *sdk.Metrics
+	// Tune changes the database's options before it is opened, for tests; nil:
+	// they stay as they are.
+	Tune func(*pebble.Options)
 	// Exit ends the process after a failed write or fsync, when nothing can be
 	// promised any more; nil: os.Exit. It must not return.
 	Exit func(code int)
@@ -128,6 +131,9 @@ func New(opts Options) (*Store, error) {
 	}
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	if opts.Tune != nil {
+		opts.Tune(o)
 	}
 	db, err := pebble.Open(s.path("db"), o)
 	if err != nil {
