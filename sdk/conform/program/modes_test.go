@@ -238,6 +238,10 @@ func TestBroken(t *testing.T) {
 				if r.Status != conform.Fail {
 					continue
 				}
+				// What is kept takes memory as well, more of it under the race detector.
+				if m.among == leaksOnly && strings.HasPrefix(r.Check, "leaks: memory") && m.broken != "keeps memory" {
+					continue
+				}
 				i := slices.IndexFunc(m.fails, func(f string) bool { return strings.HasPrefix(r.Check, f) })
 				if i < 0 {
 					t.Errorf("%s failed too: %q", r.Check, r.Seen)
