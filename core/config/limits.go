@@ -190,3 +190,20 @@ func (q *Queue) Source(sender, user string) (key string, limit *Source) {
 	}
 	return key, limit
 }
+
+// SourceLimit is what holds for a key of Source; nil: nothing.
+func (q *Queue) SourceLimit(key string) *Source {
+	var all *Source
+	for _, s := range q.Sources {
+		switch s.Match {
+		case key:
+			return s
+		case "*":
+			all = s
+		}
+	}
+	if key == "" {
+		return nil
+	}
+	return all
+}

@@ -60,6 +60,9 @@ func TestLimits(t *testing.T) {
 		if limit != nil {
 			match = limit.Match
 		}
+		if limit != cfg.Queue.SourceLimit(key) {
+			t.Errorf("%q has another limit", key)
+		}
 		if key != c.key || match != c.match {
 			t.Errorf("%q sent by %q: counted by %q, limit %q; want %q, %q", c.sender, c.user, key, match, c.key, c.match)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/core/filter"
 	"github.com/stagecoach-mta/stagecoach/core/queue"
 	"github.com/stagecoach-mta/stagecoach/core/route"
+	"github.com/stagecoach-mta/stagecoach/core/schedule"
 )
 
 const (
@@ -24,8 +25,6 @@ const (
 	jobTimeout = 35 * time.Minute
 	// workerIdle is how long a goroutine waits for another message.
 	workerIdle = time.Second
-	// idlePoll bounds how long a missed wake-up could matter.
-	idlePoll = 30 * time.Second
 	// maxDepth of recipients that come from recipients (redirect, alias).
 	maxDepth = 16
 )
@@ -44,8 +43,15 @@ type Plan struct {
 	Retry       []time.Duration
 	Expire      time.Duration
 	DelayNotice time.Duration
-	// PerDestination is how many deliveries run at once to one destination.
+	// PerDestination is how many deliveries run at once to one destination, if
+	// Limits says nothing else of it.
 	PerDestination int
+	// Limits of a destination of a deliver block; nil: none.
+	Limits func(ref, destination string) schedule.Limits
+	// Source is what a sender's mails are counted by, given the reverse-path and
+	// the login name; nil: the reverse-path. SourceLimits are its limits; nil: none.
+	Source       func(sender, user string) string
+	SourceLimits func(source string) schedule.SourceLimits
 	// Reports makes DSNs.
 	Reports Reporter
 }
@@ -55,8 +61,8 @@ type Options struct {
 	Queue queue.Queue
 	// Plan returns the current generation; a job keeps the one it began with.
 	Plan func() *Plan
-	// Workers is how many messages are worked on at the same time, Waiting how
-	// many more may wait in memory for a busy destination.
+	// Workers is how many deliveries run at the same time, Waiting how many more
+	// may wait in memory for a busy destination: schedule.Config.
 	Workers, Waiting int
 	Clock            func() time.Time
 	Log              zerolog.Logger
@@ -65,12 +71,19 @@ type Options struct {
 // Dispatcher is the queue's engine room.
 type Dispatcher struct {
 	Options
-	workers chan struct{}
-	held    chan struct{} // claims in memory, working or waiting
-	next    chan *queue.Claim
+	next    chan claimed
 	telling chan struct{} // filters being told of results
-	limits  *limits
 	jobs    sync.WaitGroup
+	signal  chan struct{} // there is something for Run
+
+	mu         sync.Mutex
+	scheduler  *schedule.Scheduler
+	planned    *Plan // that the scheduler knows
+	tickets    map[uint64]*ticket
+	lastTicket uint64
+	fetches    []schedule.Fetch
+	listing    bool
+	until      time.Time // the scheduler's next own step
 }
 
 // New prepares a Dispatcher; Run starts it.
@@ -84,98 +97,24 @@ func New(o Options) *Dispatcher {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	return &Dispatcher{
+	d := &Dispatcher{
 		Options: o,
-		workers: make(chan struct{}, o.Workers),
-		held:    make(chan struct{}, o.Workers+o.Waiting),
-		next:    make(chan *queue.Claim),
+		next:    make(chan claimed),
 		telling: make(chan struct{}, o.Workers),
-		limits:  newLimits(),
+		signal:  make(chan struct{}, 1),
+		tickets: make(map[uint64]*ticket),
 	}
-}
-
-// Run works until ctx ends, then waits for the jobs under way: they see the end
-// of ctx and give up what is not yet handed over.
-func (d *Dispatcher) Run(ctx context.Context) error {
-	defer d.jobs.Wait()
-	for {
-		claimed, err := d.claim(ctx)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			if errors.Is(err, queue.ErrStopped) {
-				return err
-			}
-			d.Log.Error().Err(err).Msg("claim from the queue")
-		}
-		if claimed > 0 && err == nil {
-			continue
-		}
-		if !d.idle(ctx) {
-			return nil
-		}
-	}
-}
-
-// idle waits until something may be due; false when ctx ended.
-func (d *Dispatcher) idle(ctx context.Context) bool {
-	wait := idlePoll
-	if at, ok, err := d.Queue.NextDue(ctx); err == nil && ok {
-		wait = min(wait, max(at.Sub(d.Clock()), time.Millisecond))
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-	case <-d.Queue.Wake():
-	}
-	return true
-}
-
-// claim takes as many due messages as there is room for and starts on them.
-func (d *Dispatcher) claim(ctx context.Context) (int, error) {
-	// Wait for room for one, then ask for as many as fit.
-	select {
-	case d.held <- struct{}{}:
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
-	room := 1
-	for room < 64 {
-		select {
-		case d.held <- struct{}{}:
-			room++
-			continue
-		default:
-		}
-		break
-	}
-	claims, err := d.Queue.Claim(ctx, d.Clock(), room, lease)
-	for range room - len(claims) {
-		<-d.held
-	}
-	for _, c := range claims {
-		d.jobs.Add(1)
-		select {
-		case d.next <- c:
-		default:
-			go d.worker(ctx, c)
-		}
-	}
-	return len(claims), err
+	d.scheduler = d.newScheduler()
+	return d
 }
 
 // worker works on one message after the other, as long as they come: a
 // goroutine's stack has to grow for the first one only.
-func (d *Dispatcher) worker(ctx context.Context, c *queue.Claim) {
+func (d *Dispatcher) worker(ctx context.Context, c claimed) {
 	idle := time.NewTimer(workerIdle)
 	defer idle.Stop()
 	for {
 		d.work(ctx, c)
-		<-d.held
 		d.jobs.Done()
 		idle.Reset(workerIdle)
 		select {
@@ -189,22 +128,23 @@ func (d *Dispatcher) worker(ctx context.Context, c *queue.Claim) {
 }
 
 // work brings one claimed message forward.
-func (d *Dispatcher) work(ctx context.Context, c *queue.Claim) {
+func (d *Dispatcher) work(ctx context.Context, c claimed) {
 	ctx, cancel := context.WithTimeout(ctx, jobTimeout)
 	defer cancel()
-	j := &job{Dispatcher: d, plan: d.Plan(), claim: c, hands: make(map[int32]deliver.Hand), log: d.Log.With().Str("queue_id", c.ID).Logger()}
-	if err := j.run(ctx); err != nil {
+	j := &job{Dispatcher: d, plan: d.Plan(), claim: c.Claim, from: c.from, hands: make(map[int32]deliver.Hand), log: d.Log.With().Str("queue_id", c.ID).Logger()}
+	err := j.run(ctx)
+	defer func() { j.leave(err) }()
+	if err != nil {
 		if errors.Is(err, queue.ErrLeaseLost) || errors.Is(err, queue.ErrNotFound) {
 			j.log.Warn().Err(err).Msg("somebody else has this message now")
 			return
 		}
-		j.log.Error().Err(err).Msg("this message stays in the queue")
+		if ctx.Err() == nil {
+			j.log.Error().Err(err).Msg("this message stays in the queue")
+		}
 		// The claim's context may be over; giving the lease back must not hang on it.
-		if err := d.Queue.Release(context.WithoutCancel(ctx), c); err != nil && !errors.Is(err, queue.ErrLeaseLost) {
+		if err := d.Queue.Release(context.WithoutCancel(ctx), c.Claim); err != nil && !errors.Is(err, queue.ErrLeaseLost) {
 			j.log.Error().Err(err).Msg("give the lease back")
 		}
 	}
 }
-
-// Revive forgets which destinations were dead: an operator flushes the queue.
-func (d *Dispatcher) Revive() { d.limits.revive() }

@@ -21,6 +21,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/core/message"
 	"github.com/stagecoach-mta/stagecoach/core/queue"
 	"github.com/stagecoach-mta/stagecoach/core/route"
+	"github.com/stagecoach-mta/stagecoach/core/schedule"
 	"github.com/stagecoach-mta/stagecoach/core/spool"
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
@@ -203,6 +204,7 @@ func newRig(t *testing.T, routes string) *rig {
 		DelayNotice: 4 * time.Hour, PerDestination: 2, Reports: r.notes,
 	}
 	r.d = New(Options{Queue: r.q, Plan: func() *Plan { return plan }, Clock: r.clock.Now, Log: zerolog.Nop()})
+	r.clock.add(time.Hour) // its warm start is over
 	return r
 }
 
@@ -232,7 +234,8 @@ func (r *rig) round() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	for range 100 {
-		n, err := r.d.claim(ctx)
+		r.d.event(schedule.Backlog{Next: r.clock.Now()})
+		n, err := r.d.turn(ctx)
 		if err != nil {
 			r.t.Fatal(err)
 		}

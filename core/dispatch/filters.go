@@ -87,7 +87,7 @@ func (j *job) once(g *group, first *queue.Recipient, asked *v1.Envelope, out *fi
 		if r.GetIndex() < last {
 			continue
 		}
-		g.add(first.Index, &queue.Recipient{
+		add(&g.pending, first.Index, &queue.Recipient{
 			Address: r.GetAddress(), Original: r.GetOriginalRecipient(), Notify: r.GetNotify(), Reason: mark,
 		})
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/core/filter"
 	"github.com/stagecoach-mta/stagecoach/core/queue"
 	"github.com/stagecoach-mta/stagecoach/core/route"
+	"github.com/stagecoach-mta/stagecoach/core/schedule"
 	"github.com/stagecoach-mta/stagecoach/core/spool"
 	"github.com/stagecoach-mta/stagecoach/sdk/address"
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
@@ -28,6 +29,7 @@ type job struct {
 	*Dispatcher
 	plan  *Plan
 	claim *queue.Claim
+	from  string // the lane that it was claimed with
 	body  spool.Body
 	log   zerolog.Logger
 
@@ -35,6 +37,11 @@ type job struct {
 	// not overtake another's.
 	journal sync.Mutex
 	open    int // due recipients not yet journalled; under journal
+	// parked is what the scheduler is to hear when the lease is given back;
+	// under journal.
+	parked []schedule.Backlog
+	// arrived: the scheduler knows what became of this message's claim.
+	arrived bool
 
 	mu sync.Mutex
 	// hands is how recipients were delivered, for the notices.
@@ -47,25 +54,40 @@ type group struct {
 	ref         string
 	route       string
 	destination string
+	lane        string
+	ticket      *ticket // nil when it is finished
 	recipients  []*queue.Recipient
-	// pending are recipients that come of a recipient beside its outcome (copies).
-	pending map[int32][]*queue.Recipient
+	// copies and pending are recipients that come of a recipient beside its
+	// outcome: made by routes, and by the filters of this attempt.
+	copies, pending map[int32][]*queue.Recipient
 	// inject are messages that filters made.
 	inject []filter.Injected
+	// parked after its filters ran: what they made is made again next time.
+	parked bool
 }
 
 // add has recipients come of the one with that index.
-func (g *group) add(index int32, rs ...*queue.Recipient) {
-	if g.pending == nil {
-		g.pending = make(map[int32][]*queue.Recipient)
+func add(to *map[int32][]*queue.Recipient, index int32, rs ...*queue.Recipient) {
+	if *to == nil {
+		*to = make(map[int32][]*queue.Recipient)
 	}
-	g.pending[index] = append(g.pending[index], rs...)
+	(*to)[index] = append((*to)[index], rs...)
 }
 
-func (j *job) run(ctx context.Context) (err error) {
+// load reads the message, for who needs it: not what is only parked.
+func (j *job) load(ctx context.Context) (err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.body != nil {
+		return nil
+	}
 	if j.body, err = j.Queue.Body(ctx, j.claim.ID); err != nil {
 		return fmt.Errorf("open the message: %w", err)
 	}
+	return nil
+}
+
+func (j *job) run(ctx context.Context) (err error) {
 	due := make(map[int32]bool, len(j.claim.Due))
 	for _, i := range j.claim.Due {
 		due[i] = true
@@ -93,6 +115,11 @@ func (j *job) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if len(order) == 0 {
+		return nil
+	}
+	j.arrived = true
+	j.enter(schedule.Arrived{From: j.from}, j.claim, j.plan, order)
 	return j.deliver(ctx, order)
 }
 
@@ -117,6 +144,20 @@ func (j *job) deliver(ctx context.Context, groups []*group) error {
 
 func (j *job) deliverGroup(ctx context.Context, g *group) error {
 	defer func() { filter.Discard(g.inject) }()
+	park, err := j.await(ctx, g.ticket)
+	if park != nil || err != nil {
+		g.ticket = nil
+	}
+	if err != nil {
+		return err
+	}
+	if park != nil {
+		return j.park(ctx, g, park)
+	}
+	defer j.finish(g, schedule.Finished{Result: schedule.Untried})
+	if err := j.load(ctx); err != nil {
+		return err
+	}
 	changes := j.hand(ctx, g)
 	if err := j.commit(ctx, changes); err != nil {
 		return err
@@ -205,6 +246,9 @@ func (j *job) resolve(ctx context.Context, r *queue.Recipient) (*queue.Change, e
 func (j *job) decide(ctx context.Context, r *queue.Recipient) (*route.Decision, error) {
 	env := Env(ctx, j.claim.Envelope, r, j.plan)
 	if j.plan.Routes.NeedsHeader() {
+		if err := j.load(ctx); err != nil {
+			return nil, err
+		}
 		fields, err := j.plan.Editing.Fields(j.body, nil)
 		if err != nil {
 			return nil, err
@@ -273,11 +317,12 @@ func (j *job) join(r *queue.Recipient, d *route.Decision, groups map[string]*gro
 	if have, ok := groups[key]; ok {
 		g = have
 	} else {
+		g.lane = laneOf(g.ref, g.destination, j.claim.Hints.GetQueue())
 		groups[key] = g
 	}
 	g.recipients = append(g.recipients, r)
 	if len(copies) > 0 {
-		g.add(r.Index, copies...)
+		add(&g.copies, r.Index, copies...)
 	}
 	return g
 }
@@ -296,12 +341,26 @@ func (j *job) hand(ctx context.Context, g *group) []queue.Change {
 			}
 		}
 	}
-	if len(changes) > 0 {
+	if len(changes) > 0 && !g.parked {
 		changes[0].Enqueue = append(changes[0].Enqueue, j.injected(g.inject)...)
 	}
 	for i := range changes {
-		changes[i].Route, changes[i].Deliver = g.route, g.ref
-		changes[i].Add = append(changes[i].Add, g.pending[changes[i].Index]...)
+		if changes[i].State == queue.Waiting && changes[i].Lane == "" && changes[i].Attempt != nil {
+			changes[i].Lane = g.lane
+		}
+	}
+	return j.complete(g, changes)
+}
+
+// complete adds what is the same for all changes of a group.
+func (j *job) complete(g *group, changes []queue.Change) []queue.Change {
+	for i := range changes {
+		c := &changes[i]
+		c.Route, c.Deliver = g.route, g.ref
+		c.Add = append(c.Add, g.copies[c.Index]...)
+		if !g.parked {
+			c.Add = append(c.Add, g.pending[c.Index]...)
+		}
 	}
 	return changes
 }
@@ -329,9 +388,15 @@ func (j *job) try(ctx context.Context, g *group) (changes []queue.Change, err er
 			return changes, nil
 		}
 	}
-	outcomes, err := j.attempt(ctx, g, work)
+	outcomes, park, err := j.attempt(ctx, g, work)
 	if err != nil {
 		return changes, err
+	}
+	if park != nil {
+		for _, r := range work.Recipients {
+			changes = append(changes, *j.parks(r, g, park))
+		}
+		return changes, nil
 	}
 	byIndex := make(map[int32]*queue.Recipient)
 	for _, r := range work.Recipients {
@@ -345,47 +410,38 @@ func (j *job) try(ctx context.Context, g *group) (changes []queue.Change, err er
 	return changes, nil
 }
 
-// attempt waits for a place at the destination and delivers.
-func (j *job) attempt(ctx context.Context, g *group, work *deliver.Job) ([]deliver.Outcome, error) {
-	key, limit := g.ref+" "+g.destination, j.plan.PerDestination
-	if g.destination == "" {
-		limit = 0
-	}
-	if q := work.Envelope.Hints.GetQueue(); q != "" {
-		key, limit = g.ref+" queue "+q, j.plan.PerDestination
-	}
-	dead, err := j.limits.acquire(ctx, key, limit, j.Clock)
-	if err != nil {
-		return nil, err
-	}
-	if dead != nil {
-		var out []deliver.Outcome
-		for _, r := range work.Recipients {
-			out = append(out, deliver.Outcome{
-				Index: r.Index, NotTried: true, RetryAfter: dead.deadUntil.Sub(j.Clock()),
-				Attempt: queue.Attempt{
-					At: j.Clock(), Code: 451, Enhanced: "4.4.1",
-					Text: "Not tried, the destination did not answer before: " + dead.reason,
-				},
-			})
+// attempt delivers. A filter's hint may have named a queue: then it waits for its
+// turn there first, and may be parked after all.
+func (j *job) attempt(ctx context.Context, g *group, work *deliver.Job) ([]deliver.Outcome, *schedule.Park, error) {
+	if lane := laneOf(g.ref, g.destination, work.Envelope.Hints.GetQueue()); lane != g.lane {
+		j.finish(g, schedule.Finished{Result: schedule.Untried})
+		g.lane = lane
+		j.enter(schedule.Arrived{More: true}, j.claim, j.plan, []*group{g})
+		park, err := j.await(ctx, g.ticket)
+		if park != nil || err != nil {
+			g.ticket, g.parked = nil, park != nil
+			return nil, park, err
 		}
-		return out, nil
 	}
-	unreachable := "the delivery broke off"
-	defer func() { j.limits.release(key, unreachable, j.Clock()) }()
-	select {
-	case j.workers <- struct{}{}:
-		defer func() { <-j.workers }()
-	case <-ctx.Done():
-		unreachable = ""
-		return nil, ctx.Err()
-	}
+	// What breaks off half-way says nothing good of the lane.
+	result := schedule.Finished{Result: schedule.Lost, Reason: "the delivery broke off"}
+	defer func() { j.finish(g, result) }()
 	outcomes := g.transport.Deliver(ctx, work)
-	unreachable = ""
-	if g.destination != "" {
-		unreachable = deliver.Unreachable(outcomes)
+	result.Result, result.Wait, result.Reason = judge(outcomes)
+	if g.destination == "" && result.Result == schedule.Unreachable {
+		// A storage or a plugin of this machine: it is restarted in seconds.
+		result.Result = schedule.Deferred
 	}
-	return outcomes, nil
+	return outcomes, nil, nil
+}
+
+// finish gives the group's place in its lane back, once.
+func (j *job) finish(g *group, e schedule.Finished) {
+	if g.ticket == nil {
+		return
+	}
+	e.Ticket, g.ticket = g.ticket.id, nil
+	j.event(e)
 }
 
 // jitter spreads retry times by a quarter, so that what failed together does not

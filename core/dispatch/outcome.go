@@ -8,6 +8,7 @@ import (
 
 	"github.com/stagecoach-mta/stagecoach/core/deliver"
 	"github.com/stagecoach-mta/stagecoach/core/queue"
+	"github.com/stagecoach-mta/stagecoach/core/schedule"
 	"github.com/stagecoach-mta/stagecoach/core/spool"
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	"github.com/stagecoach-mta/stagecoach/sdk/mail"
@@ -133,7 +134,7 @@ func (j *job) outcome(r *queue.Recipient, o deliver.Outcome) *queue.Change {
 // commit journals changes together with the notices that they cause: neither
 // is durable without the other.
 func (j *job) commit(ctx context.Context, changes []queue.Change) error {
-	notices, err := j.notices(changes)
+	notices, err := j.notices(ctx, changes)
 	if err != nil {
 		return fmt.Errorf("make a delivery status notification: %w", err)
 	}
@@ -144,9 +145,20 @@ func (j *job) commit(ctx context.Context, changes []queue.Change) error {
 	defer j.journal.Unlock()
 	j.open -= len(changes)
 	keep := j.open > 0
+	commit := j.Queue.Park
+	for i := range changes {
+		c := &changes[i]
+		if c.Lane != "" {
+			c.Recheck = j.recheck(c)
+			j.parked = append(j.parked, schedule.Backlog{Lane: c.Lane, Next: c.Next, Class: classOf(j.claim.Priority)})
+		}
+		if c.State != queue.Waiting || c.Attempt != nil || c.Notified || len(c.Add)+len(c.Enqueue) > 0 {
+			commit = j.Queue.Commit
+		}
+	}
 	// What happened, happened: the journal is written even when the dispatcher
 	// is being stopped.
-	if err := j.Queue.Commit(context.WithoutCancel(ctx), j.claim, changes, keep); err != nil {
+	if err := commit(context.WithoutCancel(ctx), j.claim, changes, keep); err != nil {
 		return fmt.Errorf("journal the results: %w", err)
 	}
 	j.tell(changes, notices)
@@ -155,7 +167,7 @@ func (j *job) commit(ctx context.Context, changes []queue.Change) error {
 
 // notices builds what the sender hears: one notice for all that failed, one for
 // what is delayed, one for what was delivered and asked for.
-func (j *job) notices(changes []queue.Change) ([]*queue.NewMessage, error) {
+func (j *job) notices(ctx context.Context, changes []queue.Change) ([]*queue.NewMessage, error) {
 	by := map[queue.State][]Reported{}
 	var relayed []Reported
 	for i := range changes {
@@ -177,6 +189,9 @@ func (j *job) notices(changes []queue.Change) ([]*queue.NewMessage, error) {
 		case queue.Waiting:
 			if j.delayed(r, c) {
 				c.Notified = true
+				if about.Attempt == nil {
+					about.Attempt = untried(r, c.Reason)
+				}
 				by[c.State] = append(by[c.State], about)
 			}
 		}
@@ -185,6 +200,9 @@ func (j *job) notices(changes []queue.Change) ([]*queue.NewMessage, error) {
 	for _, about := range [][]Reported{by[queue.Failed], by[queue.Waiting], by[queue.Delivered], relayed} {
 		if len(about) == 0 {
 			continue
+		}
+		if err := j.load(ctx); err != nil {
+			return nil, err
 		}
 		m, err := j.plan.Reports.Report(j.claim.Envelope, j.body, about)
 		if err != nil {
@@ -198,7 +216,7 @@ func (j *job) notices(changes []queue.Change) ([]*queue.NewMessage, error) {
 }
 
 func (j *job) delayed(r *queue.Recipient, c *queue.Change) bool {
-	return j.plan.DelayNotice > 0 && !r.DelayNotified && c.Attempt != nil &&
+	return j.plan.DelayNotice > 0 && !r.DelayNotified && (c.Attempt != nil || c.Lane != "") &&
 		j.Clock().Sub(j.claim.Received) >= j.plan.DelayNotice
 }
 
@@ -215,7 +233,11 @@ func (j *job) recipient(index int32) *queue.Recipient {
 func (j *job) tell(changes []queue.Change, notices []*queue.NewMessage) {
 	for i := range changes {
 		c := &changes[i]
-		e := j.log.Info().Str("to", j.recipient(c.Index).Address)
+		e := j.log.Info()
+		if c.State == queue.Waiting && c.Attempt == nil {
+			e = j.log.Debug() // it waits for its turn
+		}
+		e = e.Str("to", j.recipient(c.Index).Address)
 		if c.Route != "" {
 			e = e.Str("route", c.Route)
 		}

@@ -46,8 +46,19 @@ func (q *counted) Commit(ctx context.Context, c *queue.Claim, changes []queue.Ch
 	return nil
 }
 
-// stateWord names a change. One that waits without an attempt was put off: its
-// destination was known to be dead, or a route or filter said so.
+// Park puts recipients off without an attempt.
+func (q *counted) Park(ctx context.Context, c *queue.Claim, changes []queue.Change, keep bool) error {
+	if err := q.Queue.Park(ctx, c, changes, keep); err != nil {
+		return err
+	}
+	for i := range changes {
+		q.meters.results.with(changes[i].Deliver, stateWord(&changes[i])).add(1)
+	}
+	return nil
+}
+
+// stateWord names a change. One that waits without an attempt was put off: it is
+// not its turn, its destination is shut, or a route or filter said so.
 func stateWord(c *queue.Change) string {
 	if c.State != queue.Waiting {
 		return c.State.String()

@@ -249,6 +249,7 @@ func (p *Pipeline) newPlan(cfg *config.Config, ways map[string]*deliver.NextHop)
 		Retry: cfg.Queue.Retry, Expire: cfg.Queue.Expire, DelayNotice: cfg.Queue.DelayNotice,
 		PerDestination: cfg.Queue.PerDomain, Reports: &reports{cfg.Hostname},
 	}
+	limit(plan, cfg)
 	for _, r := range cfg.Routes {
 		if len(r.Filters) > 0 {
 			plan.RouteFilters[r.Name] = p.chain(r.Filters)

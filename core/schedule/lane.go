@@ -313,8 +313,8 @@ func (s *Scheduler) wanted(l *lane) int {
 	return max(0, min(n, fetchMost, s.room(l)))
 }
 
-// fetchMost messages are fetched at once.
-const fetchMost = 64
+// fetchMost messages are fetched at once, and fetchLeast if there is enough to do.
+const fetchMost, fetchLeast = 64, 16
 
 // settle remembers or forgets a lane with nothing to do.
 func (s *Scheduler) settle(l *lane) {

@@ -95,6 +95,8 @@ type Event interface{ event() }
 type Arrived struct {
 	From string
 	Jobs []Job
+	// More: the message has arrived before; a ticket of it changes its lane.
+	More bool
 }
 
 // Finished: a started ticket's attempt is over.

@@ -48,10 +48,10 @@ func (s *Scheduler) free(p pool) bool {
 const quantum = 4
 
 func (s *Scheduler) arrived(e Arrived) {
-	if s.coming > 0 {
+	if s.coming > 0 && !e.More {
 		s.coming--
 	}
-	if l := s.lanes[e.From]; l != nil && l.coming > 0 {
+	if l := s.lanes[e.From]; l != nil && l.coming > 0 && !e.More {
 		s.came(l, 1)
 		defer s.offer(l)
 	}
@@ -447,7 +447,11 @@ func (s *Scheduler) fetchFresh() {
 		s.timers.add(b.next, nil, nil)
 		return
 	}
-	n := min(fetchMost, s.cfg.Waiting-s.waiting-s.coming, 2*s.cfg.Workers-s.startable-s.coming)
+	todo := s.startable + s.coming
+	if todo > s.cfg.Workers && todo > 2*s.cfg.Workers-fetchLeast {
+		return // a few at a time would cost a scan each
+	}
+	n := min(fetchMost, s.cfg.Waiting-s.waiting-s.coming, 2*s.cfg.Workers-todo)
 	if n <= 0 {
 		return
 	}
