@@ -205,7 +205,7 @@ func TestCommandLine(t *testing.T) {
 		{"--help", command.ExitOK, "Exit codes:"},
 		{"serv", command.ExitUsage, "unknown command"},
 		{"serve --nonsense", command.ExitUsage, "unknown flag"},
-		{"help queue list", command.ExitOK, "stagecoach queue list [flags]"},
+		{"help queue list", command.ExitOK, "stagecoach queue list [ID…] [flags]"},
 		{"help", command.ExitOK, "Exit codes:"},
 		{"help serv", command.ExitUsage, `there is no command "serv"`},
 		{"help queue lst", command.ExitUsage, `there is no command "queue lst"`},
@@ -288,7 +288,8 @@ receive "smtp" "seen" {
 func TestHelpIsComplete(t *testing.T) {
 	for _, c := range []string{
 		"serve", "validate", "fmt", "test", "explain", "demo", "version", "reload", "plugin list", "plugin describe", "plugin restart",
-		"queue list", "queue show", "queue flush", "user add", "user password", "user list",
+		"queue list", "queue search", "queue show", "queue stats", "queue export", "queue hold", "queue release", "queue retry",
+		"queue bounce", "queue delete", "queue redirect", "queue flush", "user add", "user password", "user list",
 	} {
 		code, out, _ := run(t, append(strings.Fields(c), "--help")...)
 		if code != command.ExitOK || !strings.Contains(out, "Usage:") {

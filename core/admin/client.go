@@ -11,8 +11,6 @@ import (
 	"net/url"
 	"strconv"
 	"syscall"
-
-	"github.com/stagecoach-mta/stagecoach/core/queue"
 )
 
 // ErrNotRunning: nobody answers on the socket.
@@ -75,20 +73,6 @@ func (c *Client) Call(ctx context.Context, method, path string, query url.Values
 	return json.NewDecoder(resp.Body).Decode(v)
 }
 
-// Message is one queued message.
-func (c *Client) Message(ctx context.Context, id string) (m Message, err error) {
-	if id == "" {
-		return m, queue.ErrNotFound
-	}
-	err = c.Call(ctx, http.MethodGet, "/queue/"+url.PathEscape(id), nil, &m)
-	return m, err
-}
-
-// List calls each for every queued message that matches.
-func (c *Client) List(ctx context.Context, query url.Values, each func(Message) error) error {
-	return stream(ctx, c, "/queue", query, each)
-}
-
 // PluginLogs calls each for the last n lines of an instance's log (0: all that are
 // kept) and, if follow, for those to come, until ctx or the instance ends.
 func (c *Client) PluginLogs(ctx context.Context, instance string, n int, follow bool, each func(LogLine) error) error {
@@ -96,12 +80,12 @@ func (c *Client) PluginLogs(ctx context.Context, instance string, n int, follow 
 	if follow {
 		query.Set("follow", "1")
 	}
-	return stream(ctx, c, "/plugins/"+url.PathEscape(instance)+"/logs", query, each)
+	return stream(ctx, c, http.MethodGet, "/plugins/"+url.PathEscape(instance)+"/logs", query, each)
 }
 
 // stream reads an answer of one T a line, or a Problem.
-func stream[T any](ctx context.Context, c *Client, path string, query url.Values, each func(T) error) error {
-	resp, err := c.do(ctx, http.MethodGet, path, query)
+func stream[T any](ctx context.Context, c *Client, method, path string, query url.Values, each func(T) error) error {
+	resp, err := c.do(ctx, method, path, query)
 	if err != nil {
 		return err
 	}

@@ -20,8 +20,7 @@ type Backend interface {
 	// Reload reads the files again; the error's text is what was wrong, as
 	// `stagecoach validate` prints it.
 	Reload(ctx context.Context) error
-	Flush(ctx context.Context, f queue.Filter) (int, error)
-	Queue() queue.Queue
+	QueueBackend
 	PluginBackend
 }
 
@@ -83,30 +82,7 @@ func handler(b Backend) http.Handler {
 	m.HandleFunc("POST /reload", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, struct{}{}, b.Reload(r.Context()))
 	})
-	m.HandleFunc("GET /queue", func(w http.ResponseWriter, r *http.Request) { list(w, r, b) })
-	m.HandleFunc("GET /queue/{id}", func(w http.ResponseWriter, r *http.Request) {
-		e, err := b.Queue().Get(r.Context(), r.PathValue("id"))
-		if err != nil {
-			answer(w, nil, err)
-			return
-		}
-		answer(w, FromEnvelope(e), nil)
-	})
-	m.HandleFunc("POST /queue/flush", func(w http.ResponseWriter, r *http.Request) {
-		f, err := filterOf(r)
-		if err != nil {
-			answer(w, nil, err)
-			return
-		}
-		for _, id := range f.IDs { // a mistyped one is no success
-			if _, err := b.Queue().Get(r.Context(), id); err != nil {
-				answer(w, nil, err)
-				return
-			}
-		}
-		n, err := b.Flush(r.Context(), f)
-		answer(w, Flushed{n}, err)
-	})
+	queueRoutes(m, b)
 	m.HandleFunc("GET /plugins", func(w http.ResponseWriter, r *http.Request) {
 		p, err := b.Plugins(r.Context())
 		answer(w, p, err)
@@ -154,52 +130,6 @@ func logs(w http.ResponseWriter, r *http.Request, b Backend) {
 	default:
 		answer(w, nil, err)
 	}
-}
-
-// list streams one message a line: the queue may be longer than memory.
-func list(w http.ResponseWriter, r *http.Request, b Backend) {
-	f, err := filterOf(r)
-	if err != nil {
-		answer(w, nil, err)
-		return
-	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	enc := json.NewEncoder(w)
-	err = b.Queue().List(r.Context(), f, func(e *queue.Envelope) bool {
-		return enc.Encode(FromEnvelope(e)) == nil
-	})
-	if err != nil {
-		_ = enc.Encode(Problem{err.Error()})
-	}
-}
-
-func filterOf(r *http.Request) (queue.Filter, error) {
-	q := r.URL.Query()
-	f := queue.Filter{
-		IDs: q["id"], Sender: q.Get("sender"), Recipient: q.Get("recipient"), Domain: q.Get("domain"), Deliver: q.Get("deliver"),
-	}
-	if s := q.Get("state"); s != "" {
-		st, ok := map[string]queue.State{"waiting": queue.Waiting, "held": queue.Held}[s]
-		if !ok {
-			return f, errors.New("state must be waiting or held")
-		}
-		f.State = &st
-	}
-	if s := q.Get("older"); s != "" {
-		d, err := time.ParseDuration(s)
-		if err != nil {
-			return f, err
-		}
-		f.OlderThan = time.Now().Add(-d)
-	}
-	if s := q.Get("limit"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			return f, err
-		}
-		f.Limit = n
-	}
-	return f, nil
 }
 
 func answer(w http.ResponseWriter, v any, err error) {

@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -14,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stagecoach-mta/stagecoach/core/admin"
-	"github.com/stagecoach-mta/stagecoach/core/config"
 )
 
 func printJSON(w io.Writer, v any) error {
@@ -32,143 +32,149 @@ func remote(err error) error {
 }
 
 func (a *App) queue() *cobra.Command {
-	c := &cobra.Command{Use: "queue", Short: "Look at and act on queued mail"}
-	c.AddCommand(a.queueList(), a.queueShow(), a.queueFlush())
+	c := &cobra.Command{
+		Use: "queue", Short: "Look at and act on queued mail",
+		Long: `Look at and act on queued mail, while the server runs.
+
+All of these commands take the same flags to choose mail; "stagecoach queue list" with
+them shows what another command would act on.`,
+	}
+	c.AddCommand(a.queueList(), a.queueSearch(), a.queueShow(), a.queueStats(), a.queueExport(), a.queueFlush())
+	c.AddCommand(a.queueActions()...)
 	return c
-}
-
-// selection is the flags that choose messages.
-type selection struct {
-	sender, recipient, domain, deliver, state string
-	older                                     age
-	limit                                     int
-}
-
-func (s *selection) flags(c *cobra.Command) {
-	f := c.Flags()
-	f.StringVar(&s.sender, "sender", "", "only where the reverse-path contains this")
-	f.StringVar(&s.recipient, "recipient", "", "only where an open recipient contains this")
-	f.StringVar(&s.domain, "domain", "", "only with an open recipient in this domain")
-	f.StringVar(&s.deliver, "deliver", "", "only with a recipient that goes this way: deliver.smtp.internet")
-	f.StringVar(&s.state, "state", "", "only with a recipient in this state: waiting or held")
-	f.Var(&s.older, "older", "only what was received longer ago than this: 90m, 2h, 3d")
-}
-
-// age is a duration flag that reads what the files read: 5d too.
-type age time.Duration
-
-func (a *age) String() string {
-	if *a == 0 {
-		return ""
-	}
-	return time.Duration(*a).String()
-}
-
-func (a *age) Type() string { return "duration" }
-
-func (a *age) Set(s string) error {
-	d, err := config.ParseDuration(s)
-	*a = age(d)
-	return err
-}
-
-// check complains of a flag's value before a server is asked.
-func (s *selection) check() error {
-	if s.state != "" && s.state != "waiting" && s.state != "held" {
-		return &exit{ExitUsage, errors.New("--state is waiting or held")}
-	}
-	if s.limit < 0 {
-		return &exit{ExitUsage, errors.New("--limit is how many at most; 0: all")}
-	}
-	return nil
-}
-
-func (s *selection) query(ids []string) url.Values {
-	q := url.Values{"id": ids}
-	for k, v := range map[string]string{
-		"sender": s.sender, "recipient": s.recipient, "domain": s.domain, "deliver": s.deliver, "state": s.state,
-	} {
-		if v != "" {
-			q.Set(k, v)
-		}
-	}
-	if s.older > 0 {
-		q.Set("older", time.Duration(s.older).String())
-	}
-	if s.limit > 0 {
-		q.Set("limit", strconv.Itoa(s.limit))
-	}
-	return q
 }
 
 func (a *App) queueList() *cobra.Command {
-	var (
-		src    source
-		sel    selection
-		asJSON bool
-	)
+	l := lister{}
 	c := &cobra.Command{
-		Use: "list", Short: "List queued mail, oldest first", Args: cobra.NoArgs,
-		Long: "List queued mail, oldest first. With --json, one object a line.",
-		RunE: do(func(cmd *cobra.Command, _ []string) error {
-			if err := sel.check(); err != nil {
-				return err
-			}
-			cl, err := a.client(cmd, src)
-			if err != nil {
-				return err
-			}
-			out := cmd.OutOrStdout()
-			if asJSON {
-				enc := json.NewEncoder(out)
-				return remote(cl.List(cmd.Context(), sel.query(nil), func(m admin.Message) error { return enc.Encode(m) }))
-			}
-			tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-			n := 0
-			err = cl.List(cmd.Context(), sel.query(nil), func(m admin.Message) error {
-				if n == 0 {
-					fmt.Fprintln(tw, "ID\tAGE\tSIZE\tFROM\tTO\tSTATE\tNEXT\tLAST ANSWER")
-				}
-				n++
-				listRow(tw, m)
-				return nil
-			})
-			if err != nil {
-				return remote(err)
-			}
-			if err := tw.Flush(); err != nil {
-				return err
-			}
-			if n == 0 {
-				fmt.Fprintln(out, "No mail in the queue matches.")
-			}
-			return nil
+		Use: "list [ID…]", Short: "List queued mail, oldest first", Args: cobra.ArbitraryArgs,
+		Long: "List queued mail, oldest first: all of it, those ids, or what the flags choose. With --json, one\nobject a line.\n\n" + selectionHelp,
+		Example: `  stagecoach queue list --destination ryan.example --older 4h
+  stagecoach queue list --state held --tag dmarc=fail --json`,
+		RunE: do(func(cmd *cobra.Command, args []string) error {
+			l.sel.filter.IDs = args
+			return a.list(cmd, &l)
 		}),
 	}
-	src.flags(c)
-	sel.flags(c)
-	c.Flags().IntVar(&sel.limit, "limit", 0, "at most this many; 0: all")
-	jsonFlag(c, &asJSON)
+	l.flags(c)
 	return c
 }
 
-// listRow prints a message: one line for each recipient that is open.
-func listRow(w io.Writer, m admin.Message) {
+func (a *App) queueSearch() *cobra.Command {
+	l := lister{}
+	c := &cobra.Command{
+		Use: "search WORD…", Short: "List queued mail that has all of these words somewhere", Args: cobra.MinimumNArgs(1),
+		Long: `List queued mail that has each of the words in an address, in From, Subject or Message-ID,
+in the client's address or user, or in what a recipient waits for. The flags choose among
+that. The text of mails is not searched.`,
+		Example: "  stagecoach queue search meg greylisted",
+		RunE: do(func(cmd *cobra.Command, args []string) error {
+			l.sel.filter.Words = args
+			return a.list(cmd, &l)
+		}),
+	}
+	l.flags(c)
+	return c
+}
+
+// lister is the flags of the commands that list.
+type lister struct {
+	src    source
+	sel    selection
+	asJSON bool
+}
+
+func (l *lister) flags(c *cobra.Command) {
+	l.src.flags(c)
+	l.sel.flags(c)
+	jsonFlag(c, &l.asJSON)
+}
+
+func (a *App) list(cmd *cobra.Command, l *lister) error {
+	f, err := l.sel.choose()
+	if err != nil {
+		return err
+	}
+	cl, err := a.client(cmd, l.src)
+	if err != nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	if l.asJSON {
+		enc := json.NewEncoder(out)
+		return remote(cl.List(cmd.Context(), f, func(m admin.Message) error { return enc.Encode(m) }))
+	}
+	t := newTable(out, "ID", "AGE", "SIZE", "FROM", "TO", "STATE", "TRIES", "NEXT", "WHY")
+	n, recipients, size := 0, 0, int64(0)
+	err = cl.List(cmd.Context(), f, func(m admin.Message) error {
+		n++
+		size += m.Size
+		rows, err := listRows(t, m)
+		recipients += rows
+		return err
+	})
+	if err == nil {
+		err = t.flush()
+	}
+	if err != nil {
+		return remote(err)
+	}
+	if n == 0 {
+		fmt.Fprintln(out, "No mail in the queue matches.")
+		return nil
+	}
+	fmt.Fprintf(out, "\n%s, %s, %s.\n", count(n, "message"), count(recipients, "recipient"), bytesOf(size))
+	return nil
+}
+
+// listRows prints a message: one line for each recipient that is meant.
+func listRows(t *table, m admin.Message) (rows int, err error) {
 	id, age, size, from := m.ID, ago(m.Received), bytesOf(m.Size), angle(m.Sender)
 	for _, r := range m.Recipients {
-		if r.State != "waiting" && r.State != "held" {
+		if !r.Selected {
 			continue
 		}
-		next, last := "", r.Reason
+		rows++
+		state, next := cell{text: r.State}, ""
 		if r.State == "waiting" {
 			next = in(r.Next)
+		} else {
+			state.style = yellow
 		}
-		if r.Last != nil {
-			last = fmt.Sprintf("%d %s", r.Last.Code, r.Last.Text)
+		if err := t.row(id, age, size, short(from, 40), short(r.Address, 40), state, r.Attempts, next, short(why(r), 80)); err != nil {
+			return rows, err
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", id, age, size, from, r.Address, r.State, next, short(last, 60))
 		id, age, size, from = "", "", "", ""
 	}
+	return rows, nil
+}
+
+// why a recipient waits.
+func why(r admin.Recipient) string {
+	switch {
+	case r.State == "held" && r.Reason != "":
+		return r.Reason
+	case r.Last != nil:
+		return strings.TrimSpace(fmt.Sprintf("%d %s %s", r.Last.Code, r.Last.Enhanced, r.Last.Text))
+	}
+	return r.Reason
+}
+
+// count is a number with its noun.
+func count[N int | int64](n N, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return thousands(int64(n)) + " " + noun + "s"
+}
+
+// thousands parts digits for people.
+func thousands(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	for at := len(s) - 3; at > 0 && s[at-1] != '-'; at -= 3 {
+		s = s[:at] + "," + s[at:]
+	}
+	return s
 }
 
 func (a *App) queueShow() *cobra.Command {
@@ -178,6 +184,7 @@ func (a *App) queueShow() *cobra.Command {
 	)
 	c := &cobra.Command{
 		Use: "show ID", Short: "Show one queued mail with each recipient's state", Args: cobra.ExactArgs(1),
+		Long: "Show one queued mail with each recipient's state. `stagecoach trace` tells how it came to that,\n`stagecoach queue export` prints the mail itself.",
 		RunE: do(func(cmd *cobra.Command, args []string) error {
 			cl, err := a.client(cmd, src)
 			if err != nil {
@@ -190,8 +197,7 @@ func (a *App) queueShow() *cobra.Command {
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), m)
 			}
-			showMessage(cmd.OutOrStdout(), m)
-			return nil
+			return showMessage(cmd.OutOrStdout(), m)
 		}),
 	}
 	src.flags(c)
@@ -199,39 +205,92 @@ func (a *App) queueShow() *cobra.Command {
 	return c
 }
 
-func showMessage(out io.Writer, m admin.Message) {
+func showMessage(out io.Writer, m admin.Message) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	row := func(k, v string) {
-		if v != "" {
-			fmt.Fprintf(w, "%s\t%s\n", k, v)
+		if v = strings.TrimSpace(v); v != "" {
+			fmt.Fprintf(w, "%s\t%s\n", k, printable(v))
 		}
 	}
 	row("Queue id", m.ID)
-	row("Received", m.Received.Local().Format(time.RFC3339)+" ("+ago(m.Received)+" ago) by "+m.Origin)
-	row("Client", strings.TrimSpace(m.ClientIP+" "+m.User))
+	row("Received", moment(m.Received)+" ("+ago(m.Received)+" ago) by "+m.Origin)
+	row("Client", client(m))
+	row("TLS", m.TLS)
+	row("User", m.User)
 	row("Sender", angle(m.Sender))
+	row("Envelope id", m.EnvelopeID)
 	row("From", m.From)
 	row("Subject", m.Subject)
 	row("Message-ID", m.MessageID)
 	row("Size", bytesOf(m.Size))
+	if m.Priority != 0 {
+		row("Priority", strconv.Itoa(m.Priority))
+	}
+	row("Not before", moment(m.NotBefore))
+	row("Expires", moment(m.Expires))
+	row("Next hop", m.NextHop)
+	for n, line := range strings.Split(tagLines(m.Tags), "\n") {
+		row([]string{"Tags", ""}[min(n, 1)], line)
+	}
 	for _, r := range m.Recipients {
 		fmt.Fprintln(w, "\t")
 		row("Recipient", r.Address)
+		row("  written as", strings.TrimPrefix(r.Original, "rfc822;"))
 		row("  state", r.State)
 		row("  reason", r.Reason)
 		row("  route", r.Route)
 		row("  deliver", r.Deliver)
+		row("  notify", strings.Join(r.Notify, ","))
 		row("  attempts", strconv.Itoa(r.Attempts))
 		if r.State == "waiting" {
-			row("  next attempt", r.Next.Local().Format(time.RFC3339)+" ("+in(r.Next)+")")
+			row("  next attempt", moment(r.Next)+" ("+in(r.Next)+")")
 		}
 		if l := r.Last; l != nil {
-			row("  last answer", strings.TrimSpace(fmt.Sprintf("%d %s %s", l.Code, l.Enhanced, l.Text)))
+			row("  last answer", fmt.Sprintf("%d %s %s", l.Code, l.Enhanced, l.Text))
 			row("  from", l.RemoteMTA)
-			row("  at", l.At.Local().Format(time.RFC3339))
+			row("  TLS", l.TLS)
+			row("  at", moment(l.At))
 		}
 	}
-	_ = w.Flush()
+	return w.Flush()
+}
+
+// client is who brought the mail.
+func client(m admin.Message) string {
+	s := m.ClientIP
+	if m.Hello != "" {
+		s += " (" + m.Hello + ")"
+	}
+	if m.Protocol != "" {
+		s += " by " + m.Protocol
+	}
+	return s
+}
+
+// moment of time for people; "" if there is none.
+func moment(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Local().Format(time.RFC3339)
+}
+
+// tagLines are one tag a line.
+func tagLines(tags map[string]any) string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(tags)) {
+		switch v := tags[name].(type) {
+		case []any:
+			var parts []string
+			for _, p := range v {
+				parts = append(parts, fmt.Sprint(p))
+			}
+			out = append(out, name+" = "+strings.Join(parts, ", "))
+		default:
+			out = append(out, fmt.Sprintf("%s = %v", name, v))
+		}
+	}
+	return strings.Join(out, "\n")
 }
 
 func (a *App) queueFlush() *cobra.Command {
@@ -242,17 +301,19 @@ func (a *App) queueFlush() *cobra.Command {
 	)
 	c := &cobra.Command{
 		Use: "flush [ID…]", Short: "Try waiting mail now", Args: cobra.ArbitraryArgs,
-		Long: "Make waiting mail due now: all of it, those ids, or what the flags choose. Held mail stays held.",
+		Long: "Make waiting mail due now: all of it, those ids, or what the flags choose. Held mail stays held.\n`stagecoach queue retry` does the same for a selection and shows its progress.",
 		RunE: do(func(cmd *cobra.Command, args []string) error {
-			if err := sel.check(); err != nil {
+			sel.filter.IDs = args
+			f, err := sel.choose()
+			if err != nil {
 				return err
 			}
 			cl, err := a.client(cmd, src)
 			if err != nil {
 				return err
 			}
-			var n admin.Flushed
-			if err := cl.Call(cmd.Context(), "POST", "/queue/flush", sel.query(args), &n); err != nil {
+			n, err := cl.Flush(cmd.Context(), f)
+			if err != nil {
 				return remote(err)
 			}
 			if asJSON {

@@ -87,6 +87,15 @@ var sizeUnits = map[string]float64{
 const sizeRemedy = `Write a number and a unit: "512KB", "25MB", "1GB"; without a unit it is octets.`
 
 // parseSize reads "25MB", "512KiB" or a plain number of octets.
+// ParseSize reads a size as the files have it, in octets: "10MB", "512 KiB".
+func ParseSize(s string) (int64, error) {
+	n, err := parseSize(s)
+	if err != nil {
+		return 0, fmt.Errorf("%q %w; write a number and a unit, such as 10MB", s, err)
+	}
+	return n, nil
+}
+
 func parseSize(s string) (int64, error) {
 	number, unit, rest := cutNumber(strings.ReplaceAll(strings.TrimSpace(s), " ", ""))
 	n, err := strconv.ParseFloat(number, 64)

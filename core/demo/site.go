@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stagecoach-mta/stagecoach/core/admin"
+	"github.com/stagecoach-mta/stagecoach/core/queue"
 )
 
 // site is one domain's server.
@@ -205,7 +206,7 @@ func (s *site) tls() (*tls.Config, error) {
 
 // queued lists what is in the queue.
 func (s *site) queued(ctx context.Context) (out []admin.Message, err error) {
-	err = s.admin.List(ctx, nil, func(m admin.Message) error {
+	err = s.admin.List(ctx, queue.Filter{}, func(m admin.Message) error {
 		out = append(out, m)
 		return nil
 	})

@@ -167,6 +167,9 @@ func (j *job) verdict(r *queue.Recipient, v *v1.Verdict, by string) *queue.Chang
 	case v1.Verdict_DISCARD:
 		return j.ends(r, queue.Discarded, "", "discarded by "+by)
 	case v1.Verdict_HOLD:
+		if r.Reason == queue.Released {
+			return nil // an operator has looked at it
+		}
 		return j.ends(r, queue.Held, "", v.GetReason())
 	}
 	return nil

@@ -255,6 +255,9 @@ func (j *job) decide(ctx context.Context, r *queue.Recipient) (*route.Decision, 
 		}
 		env.Message.Headers = HeaderMap(fields)
 	}
+	if r.Reason == queue.Released {
+		return j.plan.Routes.DecideReleased(env)
+	}
 	return j.plan.Routes.Decide(env)
 }
 

@@ -47,7 +47,8 @@ type Queue interface {
 	List(ctx context.Context, f Filter, each func(*Envelope) bool) error
 	// Stats counts, without reading the messages.
 	Stats(ctx context.Context) (Stats, error)
-	// Operate applies an operator's action to a message's open recipients.
+	// Operate applies an operator's action to a message's open recipients, those
+	// that it is for. ErrUnderWay when it cannot while a delivery runs.
 	Operate(ctx context.Context, id string, op Operation) error
 	Close() error
 
@@ -59,6 +60,8 @@ var (
 	ErrNotFound = errors.New("no such message in the queue")
 	// ErrLeaseLost: the claim timed out and somebody else has the message.
 	ErrLeaseLost = errors.New("the lease on this message was lost")
+	// ErrUnderWay: the message is being delivered; nothing was changed.
+	ErrUnderWay = errors.New("a delivery of this message is under way")
 	// ErrFull: no space on the disk; nothing was kept.
 	ErrFull = errors.New("no space left for the queue")
 	// ErrStopped: the disk lost or would not take something; the queue takes and
@@ -189,44 +192,9 @@ type NewMessage struct {
 	Body     spool.Body
 }
 
-// Filter selects messages; zero fields select all.
-type Filter struct {
-	IDs       []string
-	Sender    string // substring, without case
-	Recipient string // substring, without case
-	Domain    string // of an open recipient, exact
-	Deliver   string
-	State     *State
-	OlderThan time.Time
-	Limit     int
-}
-
 // Stats of the whole queue.
 type Stats struct {
 	Messages, Recipients, Held, Leased int64
 	Bytes                              int64
 	OldestReceived                     time.Time
 }
-
-// Operation is what an operator may do to a queued message.
-type Operation struct {
-	// Kind: one of the Op constants.
-	Kind OpKind
-	// Reason for Hold, Fail.
-	Reason string
-	// At: for Retry; zero: now.
-	At time.Time
-	// Recipients: only these indexes; empty: all open ones.
-	Recipients []int32
-}
-
-// OpKind names an Operation.
-type OpKind uint8
-
-// The operations. Remove ends recipients without a DSN.
-const (
-	Hold OpKind = iota + 1
-	ReleaseHold
-	Retry
-	Remove
-)

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -144,6 +143,14 @@ func (e *Engine) List(ctx context.Context, f Filter, each func(*Envelope) bool) 
 	if err := e.check(ctx); err != nil {
 		return err
 	}
+	var after id
+	if f.After != "" {
+		i, err := parseID(f.After)
+		if err != nil {
+			return err
+		}
+		after = i + 1
+	}
 	n := 0
 	visit := func(s *stored) bool {
 		if ctx.Err() != nil {
@@ -156,9 +163,9 @@ func (e *Engine) List(ctx context.Context, f Filter, each func(*Envelope) bool) 
 		return each(s.env) && (f.Limit <= 0 || n < f.Limit)
 	}
 	if len(f.IDs) == 0 {
-		return cmp.Or(e.scan(0, visit), ctx.Err())
+		return cmp.Or(e.scan(after, visit), ctx.Err())
 	}
-	it, err := e.messageIter(0)
+	it, err := e.messageIter(after)
 	if err != nil {
 		return err
 	}
@@ -167,7 +174,7 @@ func (e *Engine) List(ctx context.Context, f Filter, each func(*Envelope) bool) 
 	slices.Sort(ids)
 	for _, text := range slices.Compact(ids) {
 		i, err := parseID(text)
-		if err != nil {
+		if err != nil || i < after {
 			continue
 		}
 		s, err := readMessage(it, i)
@@ -179,40 +186,6 @@ func (e *Engine) List(ctx context.Context, f Filter, each func(*Envelope) bool) 
 		}
 	}
 	return ctx.Err()
-}
-
-func (f *Filter) match(e *Envelope) bool {
-	if !contains(e.Sender, f.Sender) {
-		return false
-	}
-	if !f.OlderThan.IsZero() && !e.Received.Before(f.OlderThan) {
-		return false
-	}
-	if f.Recipient == "" && f.Domain == "" && f.Deliver == "" && f.State == nil {
-		return true
-	}
-	return slices.ContainsFunc(e.Recipients, f.matchRecipient)
-}
-
-// matchRecipient: one recipient must fit all of the fields.
-func (f *Filter) matchRecipient(r *Recipient) bool {
-	if f.State != nil && r.State != *f.State {
-		return false
-	}
-	if f.Deliver != "" && r.Deliver != f.Deliver {
-		return false
-	}
-	if f.Domain != "" {
-		at := strings.LastIndexByte(r.Address, '@')
-		if !r.State.Open() || !strings.EqualFold(r.Address[at+1:], f.Domain) {
-			return false
-		}
-	}
-	return contains(r.Address, f.Recipient)
-}
-
-func contains(s, part string) bool {
-	return part == "" || strings.Contains(strings.ToLower(s), strings.ToLower(part))
 }
 
 // Stats is part of Queue.

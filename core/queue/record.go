@@ -250,7 +250,10 @@ func (e *Envelope) apply(changes []Change) {
 		}
 		r.State = merged(r.State, c)
 		if r.State == c.State {
-			r.Next, r.Reason = c.Next, c.Reason
+			r.Next = c.Next
+			if r.Reason != Released || c.State != Waiting {
+				r.Reason = c.Reason
+			}
 			r.Lane, r.Recheck = c.Lane, c.Recheck
 		}
 		replace(&r.Route, c.Route)

@@ -60,9 +60,26 @@ type Tried struct {
 
 // Decide asks the routes. An error means that a condition could not be evaluated
 // (a directory is down, a wrong type at run time): the mail waits.
-func (t *Table) Decide(env *config.Env) (*Decision, error) {
+func (t *Table) Decide(env *config.Env) (*Decision, error) { return t.decide(env, holds) }
+
+// DecideReleased does so for mail that an operator released: routes that hold are
+// not asked.
+func (t *Table) DecideReleased(env *config.Env) (*Decision, error) { return t.decide(env, passHolds) }
+
+// hold says what becomes of routes that hold.
+type hold int
+
+const (
+	holds hold = iota
+	passHolds
+)
+
+func (t *Table) decide(env *config.Env, h hold) (*Decision, error) {
 	d := &Decision{}
 	for _, r := range t.routes {
+		if r.Hold != nil && h == passHolds {
+			continue
+		}
 		taken, err := applies(r, env)
 		if err != nil {
 			return nil, fmt.Errorf("route %q: %w", r.Name, err)

@@ -1,0 +1,41 @@
+package pipeline
+
+import (
+	"context"
+
+	"github.com/stagecoach-mta/stagecoach/core/dispatch"
+	"github.com/stagecoach-mta/stagecoach/core/queue"
+	"github.com/stagecoach-mta/stagecoach/core/spool"
+)
+
+// Operate is queue.Queue's, and tells senders of mail that an operator bounces.
+func (p *Pipeline) Operate(ctx context.Context, id string, op queue.Operation) error {
+	if op.Kind == queue.Fail {
+		op.Notice = p.notice
+	}
+	return p.queue.Operate(ctx, id, op)
+}
+
+func (p *Pipeline) notice(env *queue.Envelope, body spool.Body, changes []queue.Change) ([]*queue.NewMessage, error) {
+	var about []dispatch.Reported
+	for i := range changes {
+		for _, r := range env.Recipients {
+			if r.Index == changes[i].Index {
+				about = append(about, dispatch.Reported{Recipient: r, State: queue.Failed, Attempt: changes[i].Attempt})
+			}
+		}
+	}
+	m, err := p.plan.Load().Reports.Report(env, body, about)
+	if m == nil || err != nil {
+		return nil, err
+	}
+	return []*queue.NewMessage{m}, nil
+}
+
+// Revive forgets which destinations were dead.
+func (p *Pipeline) Revive() { p.dispatcher.Revive() }
+
+// Breakdown tells what is in the queue.
+func (p *Pipeline) Breakdown(ctx context.Context, f queue.Filter, top int, exact bool) (*queue.Breakdown, error) {
+	return p.queue.Breakdown(ctx, f, top, exact)
+}

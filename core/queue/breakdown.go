@@ -1,0 +1,269 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Breakdown tells what is in the queue: how much goes where, from whom, how old
+// it is and why it waits.
+type Breakdown struct {
+	Messages int64 `json:"messages"`
+	Bytes    int64 `json:"bytes"`
+	// Open recipients by their state.
+	Recipients int64 `json:"recipients"`
+	Waiting    int64 `json:"waiting"`
+	Held       int64 `json:"held"`
+	// Tried are the recipients that wait after at least one attempt.
+	Tried int64 `json:"tried"`
+	// The greatest shares, by recipients.
+	Destinations []Share `json:"destinations"`
+	Senders      []Share `json:"senders"`
+	Reasons      []Share `json:"reasons"`
+	Ages         []Age   `json:"ages"`
+	// Sample is how many messages were read to estimate all of this but messages,
+	// bytes and held recipients; 0: nothing was estimated.
+	Sample int64 `json:"sample,omitempty"`
+}
+
+// TheRest names the share of what was not told apart.
+const TheRest = "(others)"
+
+// Share is what has one destination, sender or reason.
+type Share struct {
+	Name       string    `json:"name"`
+	Messages   int64     `json:"messages"`
+	Recipients int64     `json:"recipients"`
+	Bytes      int64     `json:"bytes"`
+	Oldest     time.Time `json:"oldest,omitzero"`
+}
+
+// Age is how many messages are younger than Below and not than the one before;
+// the last has Below zero: no bound.
+type Age struct {
+	Below    time.Duration `json:"below_ns"`
+	Messages int64         `json:"messages"`
+}
+
+var ageBounds = []time.Duration{5 * time.Minute, time.Hour, 4 * time.Hour, 24 * time.Hour, 2 * 24 * time.Hour, 5 * 24 * time.Hour}
+
+const (
+	// sampleFrom so many messages on a breakdown of the whole queue is estimated
+	// from sampleSize of them: it is to be there at once.
+	sampleFrom, sampleSize = 50_000, 3_000
+	// maxShares are told apart, to bound the memory.
+	maxShares = 100_000
+)
+
+// Breakdown reads the messages that f selects. That of a whole, large queue is an
+// estimate, unless exact.
+func (e *Engine) Breakdown(ctx context.Context, f Filter, top int, exact bool) (*Breakdown, error) {
+	st, err := e.Stats(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t := newTally(e.o.Clock())
+	if !exact && !f.Selects() && st.Messages >= sampleFrom {
+		if err := e.sample(ctx, t); err != nil {
+			return nil, err
+		}
+		b := t.breakdown(top)
+		b.Messages, b.Bytes, b.Recipients, b.Held = st.Messages, st.Bytes, st.Recipients, st.Held
+		b.Waiting = st.Recipients - st.Held
+		return b, nil
+	}
+	err = e.List(ctx, f, func(env *Envelope) bool {
+		t.add(env, &f, 1)
+		return true
+	})
+	return t.breakdown(top), err
+}
+
+// sample reads some messages that stand in an index, each as likely as another
+// entry of it. Messages that are held altogether stand in none.
+func (e *Engine) sample(ctx context.Context, t *tally) error {
+	var ids []id
+	entries := 0
+	for _, index := range []byte{keyDue, keyLane} { // both end with the id
+		it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: []byte{index}, UpperBound: []byte{index + 1}})
+		if err != nil {
+			return err
+		}
+		for it.First(); it.Valid() && ctx.Err() == nil; it.Next() {
+			entries++
+			k := it.Key()
+			i := id(binary.BigEndian.Uint64(k[len(k)-8:]))
+			if len(ids) < sampleSize {
+				ids = append(ids, i)
+			} else if n := rand.IntN(entries); n < sampleSize {
+				ids[n] = i
+			}
+		}
+		if err := cmp.Or(it.Error(), it.Close(), ctx.Err()); err != nil {
+			return err
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	slices.Sort(ids)
+	ms, err := e.messageIter(0)
+	if err != nil {
+		return err
+	}
+	defer ms.Close()
+	weight := float64(entries) / float64(len(ids))
+	for _, i := range ids {
+		s, err := readMessage(ms, i)
+		if err != nil {
+			return err
+		}
+		if s == nil || s.err != nil {
+			continue
+		}
+		t.sample++
+		chances := len(s.state.lanes)
+		if s.state.indexed.at != never {
+			chances++
+		}
+		t.add(s.env, &Filter{}, weight/float64(max(chances, 1)))
+	}
+	return nil
+}
+
+// tally counts, a sampled message as often as it stands for others.
+type tally struct {
+	now                                      time.Time
+	messages, bytes, recipients, held, tried float64
+	destinations, senders, reasons           map[string]*share
+	ages                                     []float64
+	sample                                   int64
+}
+
+type share struct {
+	messages, recipients, bytes float64
+	oldest                      time.Time
+}
+
+func newTally(now time.Time) *tally {
+	return &tally{
+		now: now, destinations: map[string]*share{}, senders: map[string]*share{}, reasons: map[string]*share{},
+		ages: make([]float64, len(ageBounds)+1),
+	}
+}
+
+// of finds the share of a name, or that of all that came too late to be told
+// apart.
+func of(shares map[string]*share, name string) *share {
+	if len(shares) >= maxShares && shares[name] == nil {
+		name = TheRest
+	}
+	s := shares[name]
+	if s == nil {
+		s = &share{}
+		shares[name] = s
+	}
+	return s
+}
+
+func (s *share) add(e *Envelope, messages, recipients, bytes float64) {
+	s.messages += messages
+	s.recipients += recipients
+	s.bytes += bytes
+	if s.oldest.IsZero() || e.Received.Before(s.oldest) {
+		s.oldest = e.Received
+	}
+}
+
+func (t *tally) add(e *Envelope, f *Filter, weight float64) {
+	size := weight * float64(e.Size)
+	t.messages += weight
+	t.bytes += size
+	age := t.now.Sub(e.Received)
+	n, _ := slices.BinarySearch(ageBounds, age+1)
+	t.ages[n] += weight
+	seen := map[*share]bool{}
+	count := func(s *share) {
+		if seen[s] {
+			s.add(e, 0, weight, 0)
+			return
+		}
+		seen[s] = true
+		s.add(e, weight, weight, size)
+	}
+	for _, r := range e.Recipients {
+		if !f.Matches(r) {
+			continue
+		}
+		t.recipients += weight
+		switch {
+		case r.State == Held:
+			t.held += weight
+		case r.Attempts > 0:
+			t.tried += weight
+		}
+		count(of(t.destinations, r.destination()))
+		count(of(t.senders, e.Sender))
+		if why := r.why(); why != "" {
+			count(of(t.reasons, why))
+		}
+	}
+}
+
+// destination is where r goes, for people.
+func (r *Recipient) destination() string {
+	if r.Deliver == "" {
+		return domainOf(r.Address)
+	}
+	return r.Deliver + " " + domainOf(r.Address)
+}
+
+// why r waits or is held; "" if it is simply new.
+func (r *Recipient) why() string {
+	switch {
+	case r.Reason != "":
+		return r.Reason
+	case r.Last != nil:
+		return r.Last.line()
+	}
+	return ""
+}
+
+func (t *tally) breakdown(top int) *Breakdown {
+	whole := func(f float64) int64 { return int64(math.Round(f)) }
+	b := &Breakdown{
+		Messages: whole(t.messages), Bytes: whole(t.bytes), Recipients: whole(t.recipients), Held: whole(t.held),
+		Waiting: whole(t.recipients - t.held), Tried: whole(t.tried), Sample: t.sample,
+	}
+	shares := func(all map[string]*share) []Share {
+		out := make([]Share, 0, len(all))
+		for name, s := range all {
+			out = append(out, Share{name, whole(s.messages), whole(s.recipients), whole(s.bytes), s.oldest})
+		}
+		slices.SortFunc(out, func(a, b Share) int {
+			return cmp.Or(cmp.Compare(b.Recipients, a.Recipients), cmp.Compare(a.Name, b.Name))
+		})
+		if top > 0 && len(out) > top {
+			out = out[:top]
+		}
+		return out
+	}
+	b.Destinations = shares(t.destinations)
+	b.Senders = shares(t.senders)
+	b.Reasons = shares(t.reasons)
+	for n, count := range t.ages {
+		a := Age{Messages: whole(count)}
+		if n < len(ageBounds) {
+			a.Below = ageBounds[n]
+		}
+		b.Ages = append(b.Ages, a)
+	}
+	return b
+}
