@@ -103,8 +103,8 @@ class Holdings:
 
     def __init__(self, server, processes):
         self.processes = collections.Counter(processes.all().values())
-        # go-plugin's have a number of their own in each process.
-        self.sockets = sorted(re.sub(r"\d+", "N", str(p.relative_to(server.data))) for p in sockets(server))
+        # Each process has a folder and a name of its own.
+        self.sockets = sorted(re.sub(r"/\d+/plugin[^/]*$", "/N/plugin", str(p.relative_to(server.data))) for p in sockets(server))
         self.descriptors = collections.Counter()
         for link in Path(f"/proc/{server.process.pid}/fd").iterdir():
             try:
