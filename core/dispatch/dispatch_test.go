@@ -159,7 +159,7 @@ func (n *notes) list() string {
 
 // rig is a dispatcher over a queue in memory.
 type rig struct {
-	t     *testing.T
+	t     testing.TB
 	q     *queue.Engine
 	d     *Dispatcher
 	clock *clock
@@ -176,7 +176,7 @@ deliver "smtp" "here" { hosts = ["127.0.0.1:1"] }
 deliver "smtp" "away" {}
 `
 
-func newRig(t *testing.T, routes string) *rig {
+func newRig(t testing.TB, routes string) *rig {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "test.hcl")
 	if err := os.WriteFile(path, []byte(baseConfig+routes), 0o600); err != nil {

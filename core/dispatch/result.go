@@ -17,9 +17,6 @@ func judge(outcomes []deliver.Outcome) (schedule.Result, time.Duration, string) 
 	best := schedule.Untried
 	var wait time.Duration
 	var reason string
-	rank := map[schedule.Result]int{
-		schedule.Untried: 0, schedule.Unreachable: 1, schedule.Lost: 2, schedule.Deferred: 3, schedule.Throttled: 4, schedule.Answered: 5,
-	}
 	for i := range outcomes {
 		o := &outcomes[i]
 		r := resultOf(o)
@@ -31,6 +28,11 @@ func judge(outcomes []deliver.Outcome) (schedule.Result, time.Duration, string) 
 		}
 	}
 	return best, wait, reason
+}
+
+// rank orders results by how much they say for a lane.
+var rank = [...]int{
+	schedule.Untried: 0, schedule.Unreachable: 1, schedule.Lost: 2, schedule.Deferred: 3, schedule.Throttled: 4, schedule.Answered: 5,
 }
 
 func resultOf(o *deliver.Outcome) schedule.Result {

@@ -24,8 +24,9 @@ const (
 type ticket struct {
 	id   uint64
 	lane string
-	// said gets one Start or Park.
-	said chan schedule.Action
+	// at once is what was said when it came; else said gets one Start or Park.
+	atOnce schedule.Action
+	said   chan schedule.Action
 }
 
 // claimed is a message and the lane that it was claimed with.
@@ -73,11 +74,16 @@ func (d *Dispatcher) config(p *Plan) schedule.Config {
 func (d *Dispatcher) event(e schedule.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.update()
+	d.step(e)
+}
+
+// update tells the scheduler of a new plan; mu is held.
+func (d *Dispatcher) update() {
 	if p := d.Plan(); p != d.planned {
 		d.planned = p
 		d.step(schedule.Configured{Config: d.config(p)})
 	}
-	d.step(e)
 }
 
 // step does so; mu is held.
@@ -118,7 +124,11 @@ func (d *Dispatcher) step(e schedule.Event) {
 func (d *Dispatcher) tell(id uint64, a schedule.Action) bool {
 	t := d.tickets[id]
 	delete(d.tickets, id)
-	if t != nil {
+	switch {
+	case t == nil:
+	case t.said == nil:
+		t.atOnce = a
+	default:
 		t.said <- a
 	}
 	return t != nil
@@ -131,29 +141,40 @@ func (d *Dispatcher) enter(e schedule.Arrived, c *queue.Claim, plan *Plan, group
 		source = plan.Source(c.Sender, c.Client.GetUser())
 	}
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	for _, g := range groups {
 		d.lastTicket++
-		g.ticket = &ticket{d.lastTicket, g.lane, make(chan schedule.Action, 1)}
+		g.ticket = &ticket{id: d.lastTicket, lane: g.lane}
 		d.tickets[g.ticket.id] = g.ticket
 		e.Jobs = append(e.Jobs, schedule.Job{
 			Ticket: g.ticket.id, Lane: g.lane, Source: source, Class: classOf(c.Priority), Cost: 1 + int(c.Size>>16),
 		})
 	}
-	d.mu.Unlock()
-	d.event(e)
+	d.update()
+	d.step(e)
+	for _, g := range groups {
+		if g.ticket.atOnce == nil {
+			g.ticket.said = make(chan schedule.Action, 1)
+		}
+	}
 }
 
 func classOf(priority int) int { return 9 - min(max(priority, -9), 9) }
 
 // await is the ticket's turn: nil, or where it is to be parked.
 func (d *Dispatcher) await(ctx context.Context, t *ticket) (*schedule.Park, error) {
-	select {
-	case a := <-t.said:
-		if p, ok := a.(schedule.Park); ok {
-			return &p, nil
+	said := t.atOnce
+	if said == nil {
+		select {
+		case said = <-t.said:
+		case <-ctx.Done():
 		}
+	}
+	if p, ok := said.(schedule.Park); ok {
+		return &p, nil
+	}
+	if said != nil {
 		return nil, nil
-	case <-ctx.Done():
 	}
 	d.mu.Lock()
 	_, waits := d.tickets[t.id]

@@ -54,6 +54,7 @@ type lane struct {
 	bucket bucket
 
 	queues  []*turns // one per class that waits, ascending
+	spare   *turns   // an empty one, to be used again
 	waiting int
 	fresher int // of waiting, those that no Fetch brought
 	running int

@@ -23,7 +23,12 @@ type waiter struct {
 func (l *lane) push(w waiter, src *source) {
 	i, found := slices.BinarySearchFunc(l.queues, w.Class, func(t *turns, class int) int { return t.class - class })
 	if !found {
-		l.queues = slices.Insert(l.queues, i, &turns{class: w.Class, streams: make(map[*source]*stream)})
+		t := l.spare
+		if l.spare = nil; t == nil {
+			t = &turns{streams: make(map[*source]*stream)}
+		}
+		t.class = w.Class
+		l.queues = slices.Insert(l.queues, i, t)
 	}
 	t := l.queues[i]
 	st := t.streams[src]
@@ -65,6 +70,7 @@ func (l *lane) taken(w waiter, t *turns, i int) {
 	t.order = slices.Delete(t.order, i, i+1)
 	delete(t.streams, st.src)
 	if len(t.order) == 0 {
+		l.spare = t
 		l.queues = slices.DeleteFunc(l.queues, func(o *turns) bool { return o == t })
 	}
 }
@@ -72,7 +78,8 @@ func (l *lane) taken(w waiter, t *turns, i int) {
 // head finds the ticket whose turn it is, of a source that may start one. The
 // sources before it, which may not, come last from then on.
 func (s *Scheduler) head(l *lane) (*turns, bool) {
-	for _, t := range slices.Clone(l.queues) {
+	for i := 0; i < len(l.queues); i++ {
+		t := l.queues[i]
 		for n := len(t.order); n > 0; n-- {
 			src := t.order[0].src
 			until := src.until(s.now)
@@ -85,6 +92,9 @@ func (s *Scheduler) head(l *lane) (*turns, bool) {
 			}
 			s.block(l, src)
 			t.order = append(t.order[1:], t.order[0])
+		}
+		if len(t.order) == 0 {
+			i-- // all of it was parked
 		}
 	}
 	return nil, false
