@@ -83,6 +83,12 @@ func (d *delivery) run(ctx context.Context, plan Plan) {
 			if len(d.open) == 0 || tries == d.t.opts.MaxAddrs {
 				return
 			}
+			if plan.shared() {
+				if why := d.t.hosts.pass(addr, d.t.opts.Timeouts.Connect); why != "" {
+					d.note(decided(451, smtp.EnhancedCode{4, 4, 1}, "Not tried, it did not answer a moment ago: "+why))
+					continue
+				}
+			}
 			tries++
 			d.try(ctx, hop{
 				host: h.Name, network: h.network, addr: addr, tls: d.tls.mode, verify: d.tls.verify, login: plan.Auth,
@@ -110,8 +116,12 @@ func (d *delivery) try(ctx context.Context, h hop) {
 			d.t.opts.Log.Debug().Str("id", d.m.QueueID).Str("host", h.host).Str("addr", h.addr).
 				Str("reason", fail.Text).Msg("next hop not reached")
 			d.note(*fail)
+			if fail.Enhanced == (smtp.EnhancedCode{4, 4, 1}) && ctx.Err() == nil {
+				d.t.hosts.failed(h.addr, fail.Text)
+			}
 			return
 		}
+		d.t.hosts.answered(h.addr)
 		again := d.transact(ctx, c)
 		if c.Usable() && c.mails < d.t.mailLimit(c) {
 			d.t.pool.put(c)

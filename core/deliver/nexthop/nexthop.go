@@ -76,7 +76,9 @@ type Options struct {
 	Resolver dns.Resolver // needed unless every smarthost is an address or a socket
 	// Dial replaces the dialer; network is tcp or unix.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
-	Log  zerolog.Logger
+	// Clock; nil: time.Now.
+	Clock func() time.Time
+	Log   zerolog.Logger
 }
 
 // Validate tells what a user wrote wrong.
@@ -179,8 +181,9 @@ func (e *RouteError) Temporary() bool { return e.Code < 500 }
 
 // Transport delivers; its methods may be called concurrently.
 type Transport struct {
-	opts Options
-	pool *pool
+	opts  Options
+	pool  *pool
+	hosts *hosts
 }
 
 // New returns a Transport. Options that Validate refuses give a Transport that
@@ -214,7 +217,10 @@ func New(o Options) *Transport {
 	if o.Timeouts.Connect <= 0 {
 		o.Timeouts.Connect = 30 * time.Second
 	}
-	t := &Transport{opts: o, pool: newPool(o.MaxConnsPerHost, o.IdleTimeout)}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	t := &Transport{opts: o, pool: newPool(o.MaxConnsPerHost, o.IdleTimeout), hosts: newHosts(o.Clock)}
 	return t
 }
 
