@@ -104,6 +104,29 @@ func TestARecipientWaitsInItsLane(t *testing.T) {
 	}
 }
 
+// What a lane's claim gives back is claimable there, although the scan has passed it.
+func TestAReleasedClaimIsInItsLaneAgain(t *testing.T) {
+	ctx := context.Background()
+	e := open(t, Options{FS: vfs.NewMem(), Clock: (&fakeClock{start}).Now})
+	for range 4 {
+		parked(t, e, start, time.Time{})
+	}
+	cs, _ := claimLane(t, e, laneA, start, 2)
+	if len(cs) != 2 {
+		t.Fatalf("%d claimed", len(cs))
+	}
+	if err := e.Release(ctx, cs[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Commit(ctx, cs[1], []Change{{Index: 1, State: Delivered}}, false); err != nil {
+		t.Fatal(err)
+	}
+	again, rest := claimLane(t, e, laneA, start, 10)
+	if len(again) != 4 || again[0].ID != cs[0].ID || again[1].ID != cs[1].ID || !rest.Next.IsZero() {
+		t.Errorf("%d claimed, next %+v; want all four, those given back first", len(again), rest)
+	}
+}
+
 func TestEachLane(t *testing.T) {
 	ctx := context.Background()
 	e := open(t, Options{FS: vfs.NewMem(), Clock: (&fakeClock{start}).Now})
