@@ -11,6 +11,9 @@ const (
 
 	deadFirst, deadMost         = time.Minute, 30 * time.Minute
 	throttleFirst, throttleMost = 30 * time.Second, 15 * time.Minute
+	// A storage or a plugin of this machine is started again in a moment, and mail
+	// that waits for it is waited for.
+	localFirst, localMost = time.Second, 30 * time.Second
 	// askedMost bounds what a peer may ask for.
 	askedMost = time.Hour
 	// crowded is the wait after "too many connections" while others run well.
@@ -215,7 +218,7 @@ func (s *Scheduler) judge(l *lane, began time.Time, e Finished) {
 			return
 		}
 		l.throttles++
-		wait := doubled(throttleFirst, throttleMost, l.throttles)
+		wait := l.pause(throttleFirst, throttleMost, l.throttles)
 		if e.Wait > 0 {
 			wait = min(e.Wait, askedMost)
 		}
@@ -236,7 +239,7 @@ func (s *Scheduler) judge(l *lane, began time.Time, e Finished) {
 		l.failures++
 		s.shrink(l)
 		l.window = float64(l.limits.Start)
-		s.close(l, doubled(deadFirst, deadMost, l.failures), e.Reason)
+		s.close(l, l.pause(deadFirst, deadMost, l.failures), e.Reason)
 	}
 }
 
@@ -273,6 +276,14 @@ func (l *lane) revive() {
 
 func (s *Scheduler) jitter(d time.Duration) time.Duration {
 	return d + time.Duration(s.random.Int64N(int64(d/4)+1))
+}
+
+// pause after the nth failure in succession.
+func (l *lane) pause(first, most time.Duration, n int) time.Duration {
+	if l.limits.Local {
+		first, most = localFirst, localMost
+	}
+	return doubled(first, most, n)
 }
 
 // doubled is first after one failure, twice that after two, up to most.

@@ -50,8 +50,9 @@ type Limits struct {
 	// Start is how many at once a lane begins with; default 2.
 	Start int
 	Rate  Rate
-	// Local lanes lead to this machine: they begin with AtOnce, and a restart
-	// does not make them wait for each other.
+	// Local lanes lead to this machine: they begin with AtOnce, a restart does not
+	// make them wait for each other, and one that fails is tried again within
+	// seconds.
 	Local bool
 }
 

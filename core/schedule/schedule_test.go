@@ -151,6 +151,27 @@ func TestADeadLaneIsProbedByOneAndLessAndLess(t *testing.T) {
 	}
 }
 
+// A storage is there again in a moment: mail does not wait minutes for it.
+func TestALocalLaneIsTriedAgainSoon(t *testing.T) {
+	for _, r := range []Result{Unreachable, Throttled} {
+		b := newBench(t, Config{Limits: func(string) Limits { return Limits{Local: true} }})
+		b.arrive(1, Job{Lane: "a"})
+		for n, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+			b.now = b.now.Add(time.Millisecond)
+			b.finish(r, 0)
+			want *= time.Second
+			if wait := b.s.lanes["a"].notBefore.Sub(b.now); wait < want || wait > want*5/4 {
+				t.Fatalf("result %d, failure %d: it waits %s, want %s and up to a quarter more", r, n+1, wait, want)
+			}
+			b.now = b.s.lanes["a"].notBefore
+			b.arrive(1, Job{Lane: "a"})
+			if len(b.starts) != 1 {
+				t.Fatalf("result %d, failure %d: %d started after the wait", r, n+1, len(b.starts))
+			}
+		}
+	}
+}
+
 func TestThrottledWaitsAsLongAsAsked(t *testing.T) {
 	for _, c := range []struct {
 		name     string
