@@ -128,11 +128,15 @@ func (m *model) apply(subject string, changes []Change, operator bool) {
 		if c.Attempt != nil {
 			r.attempts++
 		}
+		reason := c.Reason
+		if r.reason == Released && c.State == Waiting { // it stays released
+			reason = Released
+		}
 		switch {
 		case r.state.Open() && (c.State != Waiting || r.state == Waiting || operator), c.State == Delivered:
-			r.state, r.next, r.reason, r.lane, r.recheck = c.State, c.Next, c.Reason, c.Lane, c.Recheck
+			r.state, r.next, r.reason, r.lane, r.recheck = c.State, c.Next, reason, c.Lane, c.Recheck
 		case r.state == c.State:
-			r.next, r.reason, r.lane, r.recheck = c.Next, c.Reason, c.Lane, c.Recheck
+			r.next, r.reason, r.lane, r.recheck = c.Next, reason, c.Lane, c.Recheck
 		}
 		for _, a := range c.Add {
 			x.rs = append(x.rs, recipient{address: a.Address, next: a.Next, parent: c.Index})

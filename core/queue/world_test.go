@@ -335,7 +335,9 @@ func (w *world) operate() error {
 			continue
 		case op.Kind == Hold && r.state == Waiting:
 			c.State = Held
-		case op.Kind == ReleaseHold && r.state == Held, op.Kind == Retry && r.state == Waiting && op.At.IsZero():
+		case op.Kind == ReleaseHold && r.state == Held:
+			c.Next, c.Reason = w.clock.now, Released
+		case op.Kind == Retry && r.state == Waiting && op.At.IsZero():
 			c.Next, c.Reason = w.clock.now, ""
 		case op.Kind == Retry && r.state == Waiting:
 			c.Next, c.Reason = op.At, ""
