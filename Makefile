@@ -6,6 +6,8 @@ BIN     := bin/stagecoach
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 DATA    ?=
 SUITES  ?=
+STATES  ?=
+SEED    ?=
 
 MAILS        ?= 1000000
 DESTINATIONS ?= 1000
@@ -47,6 +49,9 @@ interop: build ## Real mail clients against the development server (installs Deb
 
 bench: ## Benchmarks; print ratios against a yardstick measured in the same run
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./core/... ./sdk/... ./plugins/...
+
+crash: ## Explore STATES power cuts of queue and storage (default 100000; SEED to repeat a run)
+	STATES="$(STATES)" SEED="$(SEED)" bash .ci/crash
 
 fuzz: ## Fuzz every parser that meets the network, FUZZTIME each (default 30s)
 	bash .ci/fuzz
