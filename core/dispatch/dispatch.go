@@ -52,6 +52,8 @@ type Plan struct {
 	// the login name; nil: the reverse-path. SourceLimits are its limits; nil: none.
 	Source       func(sender, user string) string
 	SourceLimits func(source string) schedule.SourceLimits
+	// Revive has the transports forget who did not answer; nil: they remember none.
+	Revive func()
 	// Reports makes DSNs.
 	Reports Reporter
 }

@@ -303,7 +303,12 @@ func (d *Dispatcher) list(ctx context.Context) {
 
 // Revive forgets which destinations were dead or throttled: an operator flushes
 // the queue.
-func (d *Dispatcher) Revive() { d.event(schedule.Revived{}) }
+func (d *Dispatcher) Revive() {
+	if p := d.Plan(); p.Revive != nil {
+		p.Revive()
+	}
+	d.event(schedule.Revived{})
+}
 
 // Lanes calls each for every lane that the scheduler remembers, in no order.
 func (d *Dispatcher) Lanes(each func(schedule.Lane)) {

@@ -249,6 +249,11 @@ func (p *Pipeline) newPlan(cfg *config.Config, ways map[string]*deliver.NextHop)
 		Retry: cfg.Queue.Retry, Expire: cfg.Queue.Expire, DelayNotice: cfg.Queue.DelayNotice,
 		PerDestination: cfg.Queue.PerDomain, Reports: &reports{cfg.Hostname},
 	}
+	plan.Revive = func() {
+		for _, way := range ways {
+			way.Revive()
+		}
+	}
 	limit(plan, cfg)
 	for _, r := range cfg.Routes {
 		if len(r.Filters) > 0 {

@@ -111,12 +111,13 @@ func (d *delivery) note(o Outcome) {
 // try delivers to one address, over as many connections as it takes.
 func (d *delivery) try(ctx context.Context, h hop) {
 	for len(d.open) > 0 {
+		began := d.t.opts.Clock()
 		c, fail := d.t.connect(ctx, h, d.m.Options.RequireTLS)
 		if fail != nil {
 			d.t.opts.Log.Debug().Str("id", d.m.QueueID).Str("host", h.host).Str("addr", h.addr).
 				Str("reason", fail.Text).Msg("next hop not reached")
 			d.note(*fail)
-			if fail.Enhanced == (smtp.EnhancedCode{4, 4, 1}) && ctx.Err() == nil {
+			if fail.Enhanced == (smtp.EnhancedCode{4, 4, 1}) && ctx.Err() == nil && d.t.opts.Clock().Sub(began) >= silentAfter {
 				d.t.hosts.failed(h.addr, fail.Text)
 			}
 			return

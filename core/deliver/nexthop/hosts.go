@@ -9,6 +9,8 @@ const (
 	// silentFor is how long an address that did not answer is passed over; it
 	// doubles with each look that finds it silent, up to silentMost.
 	silentFor, silentMost = time.Minute, 4 * time.Minute
+	// silentAfter is what it takes to be silent: to hear a refusal costs nothing.
+	silentAfter = 2 * time.Second
 	// silentHosts are remembered.
 	silentHosts = 4096
 )
@@ -80,6 +82,13 @@ func (h *hosts) sweep(now time.Time) {
 		}
 		delete(h.silent, addr)
 	}
+}
+
+// Revive forgets which hosts did not answer: an operator knows better.
+func (t *Transport) Revive() {
+	t.hosts.mu.Lock()
+	defer t.hosts.mu.Unlock()
+	clear(t.hosts.silent)
 }
 
 // answered: somebody did.

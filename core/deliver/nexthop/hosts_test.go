@@ -33,6 +33,7 @@ func TestASilentHostIsPassedOver(t *testing.T) {
 			silent := dead && strings.HasPrefix(addr, "127.0.0.2:")
 			if silent {
 				dials++
+				now = now.Add(10 * time.Second)
 			}
 			mu.Unlock()
 			if silent {
@@ -57,15 +58,17 @@ func TestASilentHostIsPassedOver(t *testing.T) {
 		look(fmt.Sprintf("d%d.example", n), "deferred 451 4.4.1", 1)
 	}
 	look("both.example", "delivered 250 2.0.0", 1)
+	tr.Revive()
+	look("d0.example", "deferred 451 4.4.1", 2)
 	after(61 * time.Second)
-	look("d1.example", "deferred 451 4.4.1", 2) // one looks again
-	look("d2.example", "deferred 451 4.4.1", 2)
+	look("d1.example", "deferred 451 4.4.1", 3) // one looks again
+	look("d2.example", "deferred 451 4.4.1", 3)
 	after(61 * time.Second)
-	look("d2.example", "deferred 451 4.4.1", 2) // twice as long now
+	look("d2.example", "deferred 451 4.4.1", 3) // twice as long now
 	after(61 * time.Second)
 	mu.Lock()
 	dead = false
 	mu.Unlock()
-	look("d3.example", "delivered 250 2.0.0", 2)
-	look("d4.example", "delivered 250 2.0.0", 2)
+	look("d3.example", "delivered 250 2.0.0", 3)
+	look("d4.example", "delivered 250 2.0.0", 3)
 }
