@@ -48,7 +48,7 @@ interop: build ## Real mail clients against the development server (installs Deb
 	SUITES="$(SUITES)" bash interop/run $(abspath $(BIN))
 
 bench: ## Benchmarks; print ratios against a yardstick measured in the same run
-	$(GO) test -run '^$$' -bench . -benchtime 1s ./core/... ./sdk/... ./plugins/...
+	$(GO) test -run '^$$' -bench . -benchtime 1s . ./core/... ./sdk/... ./plugins/...
 
 crash: ## Explore STATES power cuts of queue and storage (default 100000; SEED to repeat a run)
 	STATES="$(STATES)" SEED="$(SEED)" bash .ci/crash

@@ -43,6 +43,7 @@ func Serve(p Plugin) {
 	s := NewServer(p, processLogger())
 	go s.endOnTerm()
 	go endWithParent(os.Getppid())
+	go rest()
 	if err := s.serve(); err != nil {
 		s.log.Error().Err(err).Msg("cannot serve")
 		os.Exit(1)

@@ -9,11 +9,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"github.com/stagecoach-mta/stagecoach/core/host"
 	"github.com/stagecoach-mta/stagecoach/sdk"
 )
 
@@ -59,6 +61,13 @@ var errPrinted = errors.New("")
 
 // Run executes the command line and returns the exit code.
 func (a *App) Run(ctx context.Context, args []string) int {
+	if work := a.ofCore(args); work != nil {
+		if err := work(); err != nil {
+			fmt.Fprintln(a.Stderr, "stagecoach:", err)
+			return ExitFailed
+		}
+		return ExitOK
+	}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(a.Stdin)
@@ -80,6 +89,19 @@ func (a *App) Run(ctx context.Context, args []string) int {
 		}
 	}
 	return code
+}
+
+// ofCore is the work of the two commands with which the core starts a process; nil
+// for others. A plugin's process shall not make, and keep, what the tree of all
+// commands takes.
+func (a *App) ofCore(args []string) func() error {
+	switch {
+	case len(args) == 3 && slices.Equal(args[:2], []string{"plugin", "serve"}) && !strings.HasPrefix(args[2], "-"):
+		return func() error { return a.serveBundled(args[2]) }
+	case len(args) == 3 && slices.Equal(args[:2], host.SandboxCommand) && !strings.HasPrefix(args[2], "-"):
+		return func() error { return host.EnterSandbox(args[2:]) }
+	}
+	return nil
 }
 
 // do wraps a command's work: its errors are failures unless they say otherwise.

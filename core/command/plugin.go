@@ -204,16 +204,18 @@ func (a *App) pluginRestart() *cobra.Command {
 func (a *App) pluginServe() *cobra.Command {
 	return &cobra.Command{
 		Use: "serve NAME", Short: "Be a bundled plugin's process (started by the core)", Args: cobra.ExactArgs(1), Hidden: true,
-		RunE: do(func(_ *cobra.Command, args []string) error {
-			for _, b := range a.Bundled {
-				if b.Name == args[0] {
-					sdk.Serve(b)
-					return nil
-				}
-			}
-			return fmt.Errorf("there is no bundled plugin %q", args[0])
-		}),
+		RunE: do(func(_ *cobra.Command, args []string) error { return a.serveBundled(args[0]) }),
 	}
+}
+
+func (a *App) serveBundled(name string) error {
+	for _, b := range a.Bundled {
+		if b.Name == name {
+			sdk.Serve(b)
+			return nil
+		}
+	}
+	return fmt.Errorf("there is no bundled plugin %q", name)
 }
 
 // Plugins for the admin socket.

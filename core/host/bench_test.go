@@ -5,23 +5,6 @@ import (
 	"testing"
 )
 
-func BenchmarkStartToReady(b *testing.B) {
-	h, err := New(Options{RunDir: b.TempDir()})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer h.Close(b.Context())
-	for b.Loop() {
-		c, err := h.Provision(b.Context(), []Spec{filterSpec("filter.test.a", "")})
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.StopTimer()
-		c.Abort()
-		b.StartTimer()
-	}
-}
-
 func BenchmarkCall(b *testing.B) {
 	h, err := New(Options{RunDir: b.TempDir()})
 	if err != nil {
