@@ -11,7 +11,6 @@ SEED    ?=
 
 MAILS        ?= 1000000
 DESTINATIONS ?= 1000
-SEED         ?= 1
 
 LINT_VERSION               := v2.15.0
 PROTOC_GEN_GO_VERSION      := v1.36.12
@@ -42,7 +41,7 @@ lint: ## gofmt, vet, golangci-lint with the repo's configuration
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION) run ./...
 
 simulate: ## Days of delivery in a minute: a million mails to good, slow, dead and greylisting destinations (MAILS, DESTINATIONS, SEED)
-	@$(GO) test ./core/schedule -run TestSimulation -count 1 -v -args -table -mails $(MAILS) -destinations $(DESTINATIONS) -seed $(SEED)
+	@$(GO) test ./core/schedule -run TestSimulation -count 1 -v -args -table -mails $(MAILS) -destinations $(DESTINATIONS) -seed $(or $(SEED),1)
 
 interop: build ## Real mail clients against the development server (installs Debian packages, as root)
 	SUITES="$(SUITES)" bash interop/run $(abspath $(BIN))
