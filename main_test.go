@@ -289,7 +289,7 @@ func TestHelpIsComplete(t *testing.T) {
 	for _, c := range []string{
 		"serve", "validate", "fmt", "test", "explain", "demo", "version", "reload", "plugin list", "plugin describe", "plugin restart",
 		"queue list", "queue search", "queue show", "queue stats", "queue export", "queue hold", "queue release", "queue retry",
-		"queue bounce", "queue delete", "queue redirect", "queue flush", "user add", "user password", "user list",
+		"queue bounce", "queue delete", "queue redirect", "queue flush", "trace", "user add", "user password", "user list",
 	} {
 		code, out, _ := run(t, append(strings.Fields(c), "--help")...)
 		if code != command.ExitOK || !strings.Contains(out, "Usage:") {

@@ -38,6 +38,10 @@ queue {
   retry        = ["5m", "15m", "30m", "1h", "3h"]
   expire       = "5d"
   delay_notice = "4h"
+
+  # What `stagecoach trace` can tell, also of mail that is gone.
+  journal      = "7d"
+  journal_size = "1GiB"
 }
 
 route "here" {

@@ -21,6 +21,8 @@ type QueueBackend interface {
 	Queue() queue.Queue
 	// Breakdown is the queue's own.
 	Breakdown(ctx context.Context, f queue.Filter, top int, exact bool) (*queue.Breakdown, error)
+	// Trace is the queue's own.
+	Trace(ctx context.Context, name string, since time.Time, most int) (*queue.Trace, error)
 	// Flush makes what matches due now.
 	Flush(ctx context.Context, f queue.Filter) (int, error)
 	// Operate is queue.Queue's, with notices for queue.Fail.
@@ -64,6 +66,7 @@ func queueRoutes(m *http.ServeMux, b QueueBackend) {
 		n, err := b.Flush(r.Context(), f)
 		answer(w, Flushed{n}, err)
 	})
+	m.HandleFunc("GET /trace", func(w http.ResponseWriter, r *http.Request) { trace(w, r, b) })
 	m.HandleFunc("POST /queue/act", func(w http.ResponseWriter, r *http.Request) { act(w, r, b) })
 }
 

@@ -137,7 +137,7 @@ func (a *App) root() *cobra.Command {
 	root.SetVersionTemplate("stagecoach {{.Version}}\n")
 	root.AddCommand(
 		a.serve(), a.reload(), a.validate(), a.format(), a.test(), a.explain(), a.demo(),
-		a.queue(), a.plugin(), a.user(), a.version(),
+		a.queue(), a.trace(), a.plugin(), a.user(), a.version(),
 	)
 	for _, c := range root.Commands() {
 		strict(c)

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"time"
 
 	"github.com/stagecoach-mta/stagecoach/core/queue"
 )
@@ -9,6 +10,11 @@ import (
 // Operate for the admin socket.
 func (s *running) Operate(ctx context.Context, id string, op queue.Operation) error {
 	return s.pipeline.Operate(ctx, id, op)
+}
+
+// Trace for the admin socket.
+func (s *running) Trace(ctx context.Context, name string, since time.Time, most int) (*queue.Trace, error) {
+	return s.pipeline.Trace(ctx, name, since, most)
 }
 
 // Revive for the admin socket.

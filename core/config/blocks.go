@@ -252,7 +252,7 @@ func (l *loader) pinned(b *Binary, at hcl.Range) {
 }
 
 func queueDefaults() Queue {
-	q := Queue{Expire: 5 * 24 * time.Hour, DelayNotice: 4 * time.Hour, Workers: 64, PerDomain: 20}
+	q := Queue{Expire: 5 * 24 * time.Hour, DelayNotice: 4 * time.Hour, Workers: 64, PerDomain: 20, Journal: 7 * 24 * time.Hour, JournalSize: 1 << 30}
 	for _, m := range []int{5, 15, 30, 60, 120, 180} {
 		q.Retry = append(q.Retry, time.Duration(m)*time.Minute)
 	}
@@ -281,6 +281,14 @@ func (l *loader) queue(r *reader) {
 		}
 	}
 	r.duration("delay_notice", &q.DelayNotice)
+	r.duration("journal", &q.Journal)
+	r.size("journal_size", &q.JournalSize)
+	if x := r.expr("journal"); x != nil && q.Journal > 0 && q.Journal < time.Hour {
+		l.err(x.Range(), "A journal of less than an hour", `It is written in files of an hour each. Write journal = "7d", or "0" to keep none.`)
+	}
+	if x := r.expr("journal_size"); x != nil && q.JournalSize > 0 && q.JournalSize < 1<<20 {
+		l.err(x.Range(), "A journal of less than 1 MiB", `A mail takes about 400 octets of it. Write journal_size = "1GiB", or 0 for no bound.`)
+	}
 	r.integer("workers", &q.Workers, 1, 100000)
 	r.integer("per_domain", &q.PerDomain, 1, 100000)
 	q.Sources = l.sources(r)

@@ -211,6 +211,11 @@ type Queue struct {
 	// PerDomain is how many run at once to one destination; default 20. It begins
 	// with two and grows as the peer answers.
 	PerDomain int
+	// Journal is how long the mail journal is kept, for `stagecoach trace`; default
+	// 7d, 0: not at all.
+	Journal time.Duration
+	// JournalSize is how many octets of it at most, about; default 1 GiB, 0: no bound.
+	JournalSize int64
 	// Sources are limits of senders.
 	Sources []*Source
 	Range   hcl.Range

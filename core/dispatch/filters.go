@@ -31,6 +31,7 @@ func (j *job) filter(ctx context.Context, g *group, work *deliver.Job, event v1.
 		j.log.Info().Str("filter", s.Filter).Stringer("verdict", s.Verdict).Float64("score", s.Score).Dur("took", s.Took).
 			Strs("edits", s.Edits).Str("failed", s.Failed).Str("note", s.Note).Stringer("stage", event).Msg("filtered")
 	}
+	g.notes = append(g.notes, filter.Notes(event, out.Trace)...)
 	if work.Body != out.Body && work.Body != j.body {
 		work.Body.Discard() // as the stage before had edited it
 	}

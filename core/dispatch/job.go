@@ -43,6 +43,9 @@ type job struct {
 	// arrived: the scheduler knows what became of this message's claim.
 	arrived bool
 
+	// routed is how the routes were asked, for the mail journal.
+	routed map[int32][]queue.Note
+
 	mu sync.Mutex
 	// hands is how recipients were delivered, for the notices.
 	hands map[int32]deliver.Hand
@@ -64,6 +67,8 @@ type group struct {
 	inject []filter.Injected
 	// parked after its filters ran: what they made is made again next time.
 	parked bool
+	// notes of what this attempt's filters said, for the mail journal.
+	notes []queue.Note
 }
 
 // add has recipients come of the one with that index.
@@ -255,10 +260,31 @@ func (j *job) decide(ctx context.Context, r *queue.Recipient) (*route.Decision, 
 		}
 		env.Message.Headers = HeaderMap(fields)
 	}
+	ask := j.plan.Routes.Decide
 	if r.Reason == queue.Released {
-		return j.plan.Routes.DecideReleased(env)
+		ask = j.plan.Routes.DecideReleased
 	}
-	return j.plan.Routes.Decide(env)
+	d, err := ask(env)
+	if err == nil && d.Route != r.Route {
+		j.note(r.Index, d)
+	}
+	return d, err
+}
+
+// note keeps for the mail journal which routes were tried, and why one was taken.
+func (j *job) note(index int32, d *route.Decision) {
+	notes := make([]queue.Note, 0, len(d.Tried))
+	for _, t := range d.Tried {
+		n := queue.Note{What: "route", By: t.Route, Verdict: "no", Text: t.When}
+		if t.Taken {
+			n.Verdict = "taken"
+		}
+		notes = append(notes, n)
+	}
+	if j.routed == nil {
+		j.routed = make(map[int32][]queue.Note)
+	}
+	j.routed[index] = notes
 }
 
 // copies are made once: at the first decision, and never of what is itself a
@@ -357,6 +383,9 @@ func (j *job) hand(ctx context.Context, g *group) []queue.Change {
 
 // complete adds what is the same for all changes of a group.
 func (j *job) complete(g *group, changes []queue.Change) []queue.Change {
+	if len(changes) > 0 && !g.parked {
+		changes[0].Notes, g.notes = g.notes, nil
+	}
 	for i := range changes {
 		c := &changes[i]
 		c.Route, c.Deliver = g.route, g.ref

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -146,8 +147,16 @@ func (j *job) commit(ctx context.Context, changes []queue.Change) error {
 	j.open -= len(changes)
 	keep := j.open > 0
 	commit := j.Queue.Park
+	var told []queue.Note // the routes of the recipient before
 	for i := range changes {
 		c := &changes[i]
+		if notes := j.routed[c.Index]; notes != nil {
+			if !sameRoute(notes, told) {
+				c.Notes = append(slices.Clip(notes), c.Notes...)
+			}
+			told = notes
+			delete(j.routed, c.Index) // it is told once
+		}
 		if c.Lane != "" {
 			c.Recheck = j.recheck(c)
 			j.parked = append(j.parked, schedule.Backlog{Lane: c.Lane, Next: c.Next, Class: classOf(j.claim.Priority)})
@@ -163,6 +172,12 @@ func (j *job) commit(ctx context.Context, changes []queue.Change) error {
 	}
 	j.tell(changes, notices)
 	return nil
+}
+
+// sameRoute tells whether two recipients were routed alike: the journal has that
+// once.
+func sameRoute(a, b []queue.Note) bool {
+	return slices.EqualFunc(a, b, func(x, y queue.Note) bool { return x.By == y.By && x.Verdict == y.Verdict })
 }
 
 // notices builds what the sender hears: one notice for all that failed, one for

@@ -141,7 +141,7 @@ func (p *Pipeline) backend(ref string) *receive.Backend {
 	if f := p.fronts[ref]; f != nil {
 		return f.backend
 	}
-	return &receive.Backend{Spool: p.spool, Queue: p.meters.Queue(p.queue), Clock: time.Now, Feed: p.queue}
+	return &receive.Backend{Spool: p.spool, Queue: p.meters.Queue(p.queue), Clock: time.Now, Feed: p.queue, Journal: p.queue}
 }
 
 // specs is what the host is to run.

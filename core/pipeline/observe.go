@@ -18,6 +18,9 @@ func (p *Pipeline) observe(cfg *config.Config) {
 			Name: in.Ref, Caller: p.meters.Filter(in.Ref, p.host.Instance(in.Ref)), Timeout: in.Timeout,
 		})
 	}
+	if err := p.queue.SetHistory(cfg.Queue.Journal, cfg.Queue.JournalSize); err != nil {
+		p.Log.Error().Err(err).Msg("the mail journal is not kept")
+	}
 	if err := p.observers.Set(observers, cfg.Observe.Keep); err != nil {
 		p.Log.Error().Err(err).Msg("observers are not told")
 	}

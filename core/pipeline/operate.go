@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"time"
 
 	"github.com/stagecoach-mta/stagecoach/core/dispatch"
 	"github.com/stagecoach-mta/stagecoach/core/queue"
@@ -30,6 +31,11 @@ func (p *Pipeline) notice(env *queue.Envelope, body spool.Body, changes []queue.
 		return nil, err
 	}
 	return []*queue.NewMessage{m}, nil
+}
+
+// Trace tells what the mail journal knows of an id, a Message-ID or an address.
+func (p *Pipeline) Trace(ctx context.Context, name string, since time.Time, most int) (*queue.Trace, error) {
+	return p.queue.Trace(ctx, name, since, most)
 }
 
 // Revive forgets which destinations were dead.

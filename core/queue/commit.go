@@ -19,7 +19,7 @@ func (e *Engine) commit(ctx context.Context, c *Claim, changes []Change, keep, s
 	if err != nil {
 		return err
 	}
-	fresh, err := e.prepareAll(changes)
+	fresh, err := e.prepareAll(c.ID, changes)
 	if err != nil {
 		return err
 	}
@@ -48,6 +48,9 @@ func (e *Engine) commit(ctx context.Context, c *Claim, changes []Change, keep, s
 	}
 	if err == nil && !e.o.faults.untold {
 		err = e.feed(g, told)
+	}
+	if err == nil {
+		e.tellChanges(g, l.id, changes, fresh)
 	}
 	if err != nil {
 		e.mu.Unlock()
@@ -115,8 +118,10 @@ func known(s *state, changes []Change) error {
 	return nil
 }
 
-func (e *Engine) prepareAll(changes []Change) ([]*prepared, error) {
+// prepareAll prepares the messages that come of changes of the message named of.
+func (e *Engine) prepareAll(of string, changes []Change) ([]*prepared, error) {
 	var ps []*prepared
+	parent, _ := readID(of)
 	for i := range changes {
 		for _, m := range changes[i].Enqueue {
 			p, err := e.prepare(m.Envelope, m.Body)
@@ -126,6 +131,7 @@ func (e *Engine) prepareAll(changes []Change) ([]*prepared, error) {
 				}
 				return nil, err
 			}
+			p.told.parent = parent
 			ps = append(ps, p)
 		}
 	}

@@ -63,8 +63,9 @@ type Engine struct {
 	fed  chan struct{}
 	log  zerolog.Logger
 
-	feeding atomic.Bool
-	opened  atomic.Bool
+	feeding, keeping atomic.Bool
+	history          past
+	opened           atomic.Bool
 
 	space atomic.Int64 // octets that may be put before the disk is asked again
 
@@ -123,6 +124,7 @@ func Open(o Options) (*Engine, error) {
 		leases: make(map[id]*lease), lanes: laneCursors{}, expiry: never, known: never,
 	}
 	e.fs = syncGuard{o.FS, e.stop}
+	e.history = past{fs: e.fs, dir: e.fs.PathJoin(o.Dir, "history"), log: o.Log}
 	e.changed.L = &e.mu
 	for c := range e.cursors {
 		e.cursors[c] = due{class: c}

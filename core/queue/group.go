@@ -30,8 +30,10 @@ type group struct {
 	ended []*lease     // leases that end with this group
 	gone  []string     // files to remove after it
 	fed   bool         // it has observations
-	done  chan struct{}
-	err   error // read after done
+	// history of the mail that it is about; the committer encodes it.
+	history []entry
+	done    chan struct{}
+	err     error // read after done
 }
 
 func newGroup(db *pebble.DB) *group {
@@ -41,6 +43,8 @@ func newGroup(db *pebble.DB) *group {
 	}
 	return g
 }
+
+func (g *group) empty() bool { return g.batch.Empty() && len(g.history) == 0 }
 
 // addDue enters d into the index and remembers it for the cursors.
 func (g *group) addDue(d due) error {
@@ -113,11 +117,11 @@ func (e *Engine) commitLoop() {
 	}()
 	for {
 		e.mu.Lock()
-		for e.group.batch.Empty() && !e.closing.Load() && e.stop.err() == nil {
+		for e.group.empty() && !e.closing.Load() && e.stop.err() == nil {
 			e.changed.Wait()
 		}
 		g := e.group
-		if e.stop.err() != nil || g.batch.Empty() {
+		if e.stop.err() != nil || g.empty() {
 			e.mu.Unlock()
 			return
 		}
@@ -163,6 +167,7 @@ func (e *Engine) committed(g *group) {
 	}
 	e.changed.Broadcast()
 	e.mu.Unlock()
+	e.history.write(g.history, e.o.Clock())
 	close(g.done)
 	if g.fed {
 		select {

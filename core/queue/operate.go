@@ -187,6 +187,7 @@ func (e *Engine) operate(ctx context.Context, i id, op *Operation) (err error) {
 	if err := e.feed(g, records); err != nil {
 		return err
 	}
+	e.tellChanges(g, i, changes, fresh)
 	ends := own || !l.state.open()
 	if ends {
 		g.ended = append(g.ended, l)
@@ -218,7 +219,7 @@ func (e *Engine) notices(ctx context.Context, i id, env *Envelope, op *Operation
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a notice: %w", err)
 	}
-	fresh, err = e.prepareAll([]Change{{Enqueue: ms}})
+	fresh, err = e.prepareAll(i.String(), []Change{{Enqueue: ms}})
 	return told, fresh, err
 }
 

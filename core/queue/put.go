@@ -58,6 +58,7 @@ type prepared struct {
 	count counts
 	file  string // where the file of a large one is
 	feed  [][]byte
+	told  entry
 }
 
 // prepare does all of Put that needs no lock. The envelope is not changed but
@@ -87,6 +88,7 @@ func (e *Engine) prepare(env *Envelope, body spool.Body) (*prepared, error) {
 	p.due = st.due(p.id)
 	p.count = st.count()
 	env.Received, env.Size = stored.Received, stored.Size
+	p.told = entry{id: p.id, env: &stored}
 	if e.feeding.Load() {
 		if p.feed, err = e.observations([]*v1.Observation{queuedObservation(p.id, &stored)}); err != nil {
 			return nil, fmt.Errorf("queue a message: %w", err)
@@ -120,6 +122,7 @@ func (e *Engine) add(g *group, p *prepared) error {
 		return e.stop.err()
 	}
 	g.delta.add(p.count)
+	e.tell(g, p.told)
 	return nil
 }
 

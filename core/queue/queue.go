@@ -88,6 +88,10 @@ type Envelope struct {
 	Priority                 int
 	// NotBefore and Expires are zero when the queue's own times hold.
 	NotBefore, Expires time.Time
+	// Transaction that it came by, and Notes of what was done with it before: for
+	// the mail journal alone, the queue does not keep them.
+	Transaction string
+	Notes       []Note
 	// Hops is how often this mail was redirected or expanded within here.
 	Hops int
 }
@@ -175,6 +179,8 @@ type Change struct {
 	Account  string
 	Detail   string
 	Notified bool // a delay DSN went out
+	// Notes for the mail journal: how it was routed, what filters said.
+	Notes []Note
 	// Add are new recipients that come of this one (alias, redirect, copy):
 	// the queue gives them their index and sets Parent.
 	Add []*Recipient

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/stagecoach-mta/stagecoach/core/filter"
+	"github.com/stagecoach-mta/stagecoach/core/queue"
 	"github.com/stagecoach-mta/stagecoach/core/smtp/server"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
@@ -127,6 +128,11 @@ func (s *Session) trace(q question, out *filter.Outcome) {
 			Stringer("verdict", step.Verdict).Float64("score", step.Score).Strs("edits", step.Edits).Dur("took", step.Took).
 			Str("note", step.Note).Msg("filtered")
 	}
+	notes := filter.Notes(q.Event, out.Trace)
+	if s.env == nil {
+		s.known = append(s.known, notes...)
+	}
+	s.notes = append(s.notes, notes...)
 }
 
 // rejected tells of a recipient that the core refused. Of the answers only tags
@@ -151,18 +157,37 @@ func (s *Session) rejected(ctx context.Context, r *v1.Recipient, why error) {
 	s.env.Tags = out.Envelope.GetTags()
 }
 
-// refused tells the observers of a 4xx or 5xx.
+// refused tells the observers, and the mail journal, of a 4xx or 5xx.
 func (s *Session) refused(env *v1.Envelope, recipient int32, why error, by string) {
+	r := result(recipient, why)
+	if s.backend.Journal != nil {
+		s.backend.Journal.Refused(s.refusalOf(env, r, by))
+	}
 	if s.backend.Feed == nil {
 		return
 	}
-	r := result(recipient, why)
 	if err := s.backend.Feed.Observe(&v1.Observation{
 		What: v1.Observation_REFUSED, AtMs: s.backend.Clock().UnixMilli(), Envelope: env, Recipient: recipient,
 		Result: r, By: by, Reason: r.GetReply().GetText(),
 	}); err != nil {
 		s.log.Error().Err(err).Msg("observers are not told of a refusal")
 	}
+}
+
+// refusalOf tells of one recipient, or of all that there are.
+func (s *Session) refusalOf(env *v1.Envelope, r *v1.RecipientResult, by string) queue.Refusal {
+	c := env.GetClient()
+	x := queue.Refusal{
+		At: s.backend.Clock(), Transaction: env.GetTransaction(), Sender: env.GetSender(), ClientIP: c.GetIp(), Hello: c.GetHello(),
+		User: c.GetUser(), Listener: s.Ref, By: by, Notes: s.notes,
+		Code: int(r.GetReply().GetCode()), Enhanced: r.GetReply().GetEnhanced(), Text: r.GetReply().GetText(),
+	}
+	for _, to := range env.GetRecipients() {
+		if r.GetRecipient() < 0 || r.GetRecipient() == to.GetIndex() {
+			x.Recipients = append(x.Recipients, to.GetAddress())
+		}
+	}
+	return x
 }
 
 func result(recipient int32, why error) *v1.RecipientResult {

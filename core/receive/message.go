@@ -202,7 +202,7 @@ func (s *Session) enqueue(ctx context.Context, body spool.Body, sum summary, ref
 	env := &queue.Envelope{
 		Received: time.UnixMilli(s.env.GetReceivedMs()), Sender: s.env.GetSender(), Parameters: s.env.GetParameters(),
 		Client: s.env.GetClient(), Tags: s.env.GetTags(), Hints: hints, Origin: s.Ref, Size: body.Size(),
-		MessageID: sum.messageID, From: sum.from, Subject: sum.subject,
+		MessageID: sum.messageID, From: sum.from, Subject: sum.subject, Transaction: s.env.GetTransaction(), Notes: s.notes,
 		Priority: int(s.env.GetParameters().GetPriority()),
 	}
 	if h := hints; h != nil {
@@ -269,6 +269,7 @@ func (s *Session) bounce(ctx context.Context, env *queue.Envelope, body spool.Bo
 	if err != nil || notice == nil {
 		return err
 	}
+	notice.Envelope.Transaction = env.Transaction
 	return s.backend.Queue.Put(ctx, notice.Envelope, notice.Body)
 }
 
@@ -277,7 +278,7 @@ func (s *Session) inject(ctx context.Context) error {
 	for _, in := range s.said.inject {
 		env := &queue.Envelope{
 			Received: s.backend.Clock(), Sender: in.Sender, Origin: in.By, Size: in.Body.Size(),
-			Client: s.env.GetClient(), Parameters: &v1.MailParameters{},
+			Client: s.env.GetClient(), Parameters: &v1.MailParameters{}, Transaction: s.env.GetTransaction(),
 		}
 		for i, r := range in.Recipients {
 			env.Recipients = append(env.Recipients, &queue.Recipient{Index: int32(i), Address: r.GetAddress(), Notify: r.GetNotify(), Parent: -1})

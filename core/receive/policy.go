@@ -51,8 +51,10 @@ type Backend struct {
 	Queue queue.Queue
 	Clock func() time.Time
 	// Feed hears of refusals; nil: nobody does.
-	Feed   queue.Feed
-	policy atomic.Pointer[Policy]
+	Feed queue.Feed
+	// Journal keeps refusals for the mail journal; nil: nobody does.
+	Journal interface{ Refused(queue.Refusal) }
+	policy  atomic.Pointer[Policy]
 }
 
 // SetPolicy lets p hold from the next transaction on.

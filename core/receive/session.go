@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/stagecoach-mta/stagecoach/core/filter"
+	"github.com/stagecoach-mta/stagecoach/core/queue"
 	"github.com/stagecoach-mta/stagecoach/core/smtp/server"
 	"github.com/stagecoach-mta/stagecoach/core/spool"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
@@ -32,6 +33,7 @@ type Session struct {
 	// each of its transactions.
 	tags     map[string]*v1.Tag
 	standing said
+	known    []queue.Note // what they said then, for the mail journal
 	serial   int
 
 	// The transaction.
@@ -39,6 +41,7 @@ type Session struct {
 	accepted []int32 // indexes, in the order of RCPT
 	next     int32   // index of the next recipient
 	said     said
+	notes    []queue.Note
 	writer   *spool.Writer
 	begun    bool // the message's first octets were seen
 }
@@ -85,7 +88,7 @@ func (s *Session) Mail(ctx context.Context, from server.Path, opts *smtp.MailOpt
 		}
 	}
 	s.serial++
-	s.next, s.said = 0, s.standing.clone()
+	s.next, s.said, s.notes = 0, s.standing.clone(), slices.Clone(s.known)
 	s.env = &v1.Envelope{
 		Transaction: fmt.Sprintf("%s.%d", s.conn.ID(), s.serial),
 		Sender:      sender,
@@ -221,7 +224,7 @@ func (s *Session) Reset() {
 		s.writer.Abort()
 	}
 	filter.Discard(s.said.inject) // no-op for what the queue has taken
-	s.env, s.accepted, s.said, s.writer = nil, nil, said{}, nil
+	s.env, s.accepted, s.said, s.notes, s.writer = nil, nil, said{}, nil, nil
 }
 
 // Close is the end of the connection.
