@@ -29,7 +29,7 @@ import (
 // Rejected: the same records in the database, in the same commit. What stays there
 // is flushed and compacted, and every scan of what is due then opens tables that an
 // empty queue does not have: a fifth to a third more CPU for each mail
-// (docs/decisions/0011-mail-journal.md). So a power cut, or a kill between a commit
+// (docs/decisions/0012-mail-journal.md). So a power cut, or a kill between a commit
 // and its record, may lose the journal's last lines; the queue's own state is whole.
 type past struct {
 	fs  vfs.FS
