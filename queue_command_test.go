@@ -128,11 +128,14 @@ func TestQueueCommands(t *testing.T) {
 	// What is released is not held again by the route that held it.
 	do(0, "Nothing to do", "release", ms[0].ID)
 	do(0, "Released 1 recipient of 1 message", "release", "--state", "held", "--subject", "won")
-	for _, m := range queued(t, s, 2) {
-		if r := m.Recipients[0]; r.State != "waiting" || r.Route != "out" {
-			t.Errorf("%+v", r)
+	eventually(t, func() error {
+		for _, m := range queued(t, s, 2) {
+			if r := m.Recipients[0]; r.State != "waiting" || r.Route != "out" {
+				return fmt.Errorf("%+v", r)
+			}
 		}
-	}
+		return nil
+	})
 	do(0, "Held 2 recipients of 2 messages", "hold", "--all", "--yes", "--reason-text", "asked Tom")
 	do(0, "asked Tom", "list")
 
