@@ -280,6 +280,15 @@ func testStuckScrape(t *testing.T, s *serving) {
 		t.Fatal("pop3 could not be stopped", pid)
 	}
 	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }() // the supervisor may have killed it
+	eventually(t, func() error { // the signal takes effect thread by thread
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		for _, thread := range threads {
+			if stat, err := os.ReadFile(thread); err == nil && !strings.Contains(string(stat), ") T ") {
+				return fmt.Errorf("%s is not stopped: %s", thread, stat)
+			}
+		}
+		return err
+	})
 	begin := time.Now()
 	families := s.page()
 	if took := time.Since(begin); took > 10*time.Second {
