@@ -179,7 +179,7 @@ func look(t *testing.T, kind, broken, among string) *conform.Report {
 	}
 	if broken != "" {
 		// What never comes need not be waited for as long as what comes late.
-		opts.Start, opts.Drain, opts.Grace = 20*time.Second, time.Second, 1500*time.Millisecond
+		opts.Start, opts.Drain, opts.Grace = 20*time.Second, time.Second, 4*time.Second
 		if strings.Contains(broken, "flush") {
 			opts.Start = 2 * time.Second
 		}
