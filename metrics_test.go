@@ -280,7 +280,8 @@ func testStuckScrape(t *testing.T, s *serving) {
 		t.Fatal("pop3 could not be stopped", pid)
 	}
 	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }() // the supervisor may have killed it
-	eventually(t, func() error {                              // the signal takes effect thread by thread
+	// The signal takes effect thread by thread.
+	eventually(t, func() error {
 		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 		for _, thread := range threads {
 			if stat, err := os.ReadFile(thread); err == nil && !strings.Contains(string(stat), ") T ") {
