@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -188,8 +187,8 @@ func spoil(t *testing.T, e *Engine, key []byte) {
 func TestCorruptRecordsAreSetAside(t *testing.T) {
 	ctx := context.Background()
 	fs := vfs.NewMem()
-	var log bytes.Buffer
-	o := Options{FS: fs, Clock: (&fakeClock{start}).Now, Log: zerolog.New(zerolog.SyncWriter(&log))}
+	var log lines
+	o := Options{FS: fs, Clock: (&fakeClock{start}).Now, Log: zerolog.New(&log)}
 	e := open(t, o)
 	if err := e.SetFeed(true); err != nil {
 		t.Fatal(err)
@@ -277,4 +276,29 @@ func TestCorruptRecordsAreSetAside(t *testing.T) {
 	if _, err := fs.Stat(e.bodyPath(mustID(t, envelope))); err != nil {
 		t.Errorf("the body of what was set aside: %v", err)
 	}
+}
+
+// lines is a log that an engine's goroutines write while a test reads it.
+type lines struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b = append(l.b, b...)
+	return len(b), nil
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.b)
+}
+
+func (l *lines) Reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b = nil
 }
