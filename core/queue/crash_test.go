@@ -27,6 +27,7 @@ type history struct {
 	acks   []ack
 	claims []issued
 	puts   []issuedID
+	judged simdisk.Judged
 }
 
 type ack struct{ at, state int }
@@ -160,30 +161,53 @@ func (h *history) check(d *simdisk.Disk, at int) error {
 	if err != nil {
 		return err
 	}
-	from, to := h.allowed(at)
-	m, err := read(e)
-	if err == nil && !slices.Contains(h.states[from:to+1], m.String()) {
-		err = fmt.Errorf("found\n%s\nwhich is none of\n%s", m, strings.Join(h.states[from:to+1], "\nor\n"))
+	content, err := simdisk.SumDB(e.db)
+	if err != nil {
+		return errors.Join(err, e.Close())
 	}
-	if err == nil && e.Corrupted() > 0 {
-		err = errors.New("a record is corrupt")
-	}
-	if err == nil {
-		s, serr := e.Stats(context.Background())
-		if got := (counts{s.Messages, s.Recipients, s.Held, s.Bytes}); serr != nil || got != m.counts() {
-			err = fmt.Errorf("counts %+v of %+v, %w", got, m.counts(), serr)
+	content += d.Sum("queue/body")
+	err = h.judged.Once(content, h.oracle(at)<<32|uint64(h.given(at)), func() error { return h.judge(e, d, at) })
+	return errors.Join(err, e.Close())
+}
+
+// given is how many ids and claims were given out before a position.
+func (h *history) given(at int) (n int) {
+	for _, p := range h.puts {
+		if p.at <= at {
+			n++
 		}
 	}
-	if err == nil {
-		err = claimable(e, m)
+	for _, c := range h.claims {
+		if c.at <= at {
+			n++
+		}
 	}
-	if err == nil {
-		err = noOrphans(d, m)
+	return n
+}
+
+func (h *history) judge(e *Engine, d *simdisk.Disk, at int) error {
+	from, to := h.allowed(at)
+	m, err := read(e)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = h.fenced(e, at)
+	if !slices.Contains(h.states[from:to+1], m.String()) {
+		return fmt.Errorf("found\n%s\nwhich is none of\n%s", m, strings.Join(h.states[from:to+1], "\nor\n"))
 	}
-	return errors.Join(err, e.Close())
+	if e.Corrupted() > 0 {
+		return errors.New("a record is corrupt")
+	}
+	s, err := e.Stats(context.Background())
+	if got := (counts{s.Messages, s.Recipients, s.Held, s.Bytes}); err != nil || got != m.counts() {
+		return fmt.Errorf("counts %+v of %+v, %w", got, m.counts(), err)
+	}
+	if err := claimable(e, m); err != nil {
+		return err
+	}
+	if err := noOrphans(d, m); err != nil {
+		return err
+	}
+	return h.fenced(e, at)
 }
 
 // fenced: nothing of before the crash has a say, and nothing new looks like it.

@@ -34,6 +34,7 @@ type history struct {
 	log     *simdisk.Log
 	moments []moment
 	mend    func(s *Store) error // a planted bug of opening
+	judged  simdisk.Judged
 }
 
 // under are the indexes of those two; they are one when nothing was under way.
@@ -91,8 +92,12 @@ func (h *history) check(d *simdisk.Disk, at int) error {
 	if h.mend != nil {
 		err = h.mend(s)
 	}
+	var content uint64
 	if err == nil {
-		err = h.judge(s, acked, begun)
+		content, err = simdisk.SumDB(s.db)
+	}
+	if err == nil {
+		err = h.judged.Once(content+d.Sum("store/blobs"), h.oracle(at), func() error { return h.judge(s, acked, begun) })
 	}
 	return errors.Join(err, s.Close())
 }

@@ -253,12 +253,13 @@ func (r *run) explore(t *Trial, seed uint64) error {
 		})
 	}
 	want, _, _ := strings.Cut(r.At, "/")
-	r.crashes(t.Log, crashesOf{seed: seed, most: r.Most, sample: r.Sample, exhaust: r.Exhaust, want: want, last: r.Last}, func(c crash, sum uint64) bool {
+	r.crashes(t.Log, crashesOf{seed: seed, most: r.Most, sample: r.Sample, exhaust: r.Exhaust, want: want, last: r.Last}, func(c crash, sum uint64, disk func() *Disk) bool {
 		oracle := uint64(c.at)
 		if t.Oracle != nil {
 			oracle = t.Oracle(c.at)
 		}
 		if want != "" || r.new(sum, oracle+seed<<32) {
+			c.disk = disk()
 			todo <- c
 		}
 		return !r.failed.Load()
@@ -281,12 +282,12 @@ type crashesOf struct {
 }
 
 // crashes calls each for the crashes of a log until it returns false.
-func (r *run) crashes(l *Log, o crashesOf, each func(c crash, sum uint64) bool) {
-	p := newPlatter(l, r.Order)
-	p.seed = r.hash
+func (r *run) crashes(l *Log, o crashesOf, each func(c crash, sum uint64, disk func() *Disk) bool) {
+	p := newPlatter(l, r.Order, r.hash)
 	last := "nothing"
 	for at := 0; ; at++ {
 		slots := p.slots()
+		here := newPosition(p, slots)
 		open := 0
 		for _, s := range slots {
 			open += s.states - 1
@@ -316,8 +317,8 @@ func (r *run) crashes(l *Log, o crashesOf, each func(c crash, sum uint64) bool) 
 			} else {
 				c = sample(slots, rand.New(rand.NewPCG(o.seed, uint64(at)<<32|uint64(i))))
 			}
-			d, sum := p.disk(slots, c)
-			if !each(crash{disk: d, at: at, name: name, last: last}, sum) {
+			d := p.decide(slots, c)
+			if !each(crash{at: at, name: name, last: last}, here.sum(d), d.disk) {
 				return
 			}
 		}
@@ -365,10 +366,11 @@ func (r *run) check(t *Trial, seed uint64, c crash) {
 	if t.Oracle != nil {
 		sum = t.Oracle(c.at)
 	}
-	r.crashes(l, crashesOf{seed: seed + uint64(c.at), most: 4, sample: 4, exhaust: 2, want: inside}, func(in crash, h uint64) bool {
+	r.crashes(l, crashesOf{seed: seed + uint64(c.at), most: 4, sample: 4, exhaust: 2, want: inside}, func(in crash, h uint64, disk func() *Disk) bool {
 		if inside == "" && !r.new(h, sum+seed<<32) {
 			return !r.failed.Load()
 		}
+		in.disk = disk()
 		atomic.AddInt64(&r.report.States, 1)
 		atomic.AddInt64(&r.report.InRecovery, 1)
 		if err := t.Check(in.disk, c.at); err != nil {

@@ -3,6 +3,7 @@ package simdisk
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"strings"
 	"syscall"
 	"testing"
@@ -198,12 +199,12 @@ func TestFailEach(t *testing.T) {
 				}
 			}
 			return func() error {
-				p := newPlatter(l, nil)
+				p := newPlatter(l, nil, maphash.MakeSeed())
 				for i := range l.ops {
 					p.apply(&l.ops[i])
 				}
 				slots := p.slots()
-				after, _ := p.disk(slots, make(choice, len(slots)))
+				after := p.decide(slots, make(choice, len(slots))).disk()
 				if s, err := openTally(after); err != nil || s.n < counted {
 					lost++
 				}

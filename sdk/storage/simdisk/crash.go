@@ -3,7 +3,6 @@ package simdisk
 import (
 	"hash/maphash"
 	"math/rand/v2"
-	"path"
 	"slices"
 	"strings"
 )
@@ -37,7 +36,7 @@ func PebbleOrder(earlier, later string) bool {
 type stored struct {
 	names map[string]int // of a directory
 	data  []byte         // of a file; shared, never changed in place
-	sum   uint64         // of data; 0: not known
+	sum   uint64         // of data's sectors
 	dirty []*sector
 }
 
@@ -46,7 +45,8 @@ type sector struct {
 	at int64
 	// images are what it may be beside what it was: as each write left it.
 	images [][]byte
-	lost   bool // its sync failed: none to come will bring it to the disk
+	sums   []uint64 // of images
+	lost   bool     // its sync failed: none to come will bring it to the disk
 }
 
 // change of names that is not synced.
@@ -63,14 +63,17 @@ type set struct {
 	node int
 }
 
-func newPlatter(l *Log, order Order) *platter {
+func newPlatter(l *Log, order Order, seed maphash.Seed) *platter {
 	if order == nil {
 		order = PebbleOrder
 	}
-	p := &platter{seed: maphash.MakeSeed(), nodes: map[int]*stored{}, order: order, root: l.base.root.num, last: l.base.last}
+	p := &platter{seed: seed, nodes: map[int]*stored{}, order: order, root: l.base.root.num, last: l.base.last}
 	var add func(n *node)
 	add = func(n *node) {
 		s := &stored{data: slices.Clip(n.data)}
+		for at := 0; at < len(s.data); at += sectorSize {
+			s.sum += p.sumAt(int64(at), s.data[at:min(at+sectorSize, len(s.data))])
+		}
 		p.nodes[n.num] = s
 		if n.isDir() {
 			s.names = make(map[string]int, len(n.names))
@@ -108,9 +111,9 @@ func (p *platter) apply(op *Op) {
 		from := p.change(op.dir, set{op.name, 0})
 		from.needs = append(from.needs, to)
 	case Write:
-		p.nodes[op.node].write(op.Offset, op.Data)
+		p.write(p.nodes[op.node], op.Offset, op.Data)
 	case Sync:
-		p.nodes[op.node].sync(op.failed)
+		p.sync(p.nodes[op.node], op.failed)
 	case SyncDir:
 		p.syncDir(op.node, op.failed)
 	}
@@ -180,13 +183,18 @@ func (s *stored) now(at int64) ([]byte, *sector) {
 			return sec.images[len(sec.images)-1], sec
 		}
 	}
-	if at >= int64(len(s.data)) {
-		return nil, nil
-	}
-	return s.data[at:min(at+sectorSize, int64(len(s.data)))], nil
+	return s.sector(at), nil
 }
 
-func (s *stored) write(off int64, b []byte) {
+// sector is what of it is on the disk for good.
+func (s *stored) sector(at int64) []byte {
+	if at >= int64(len(s.data)) {
+		return nil
+	}
+	return s.data[at:min(at+sectorSize, int64(len(s.data)))]
+}
+
+func (p *platter) write(s *stored, off int64, b []byte) {
 	for len(b) > 0 {
 		at := off / sectorSize * sectorSize
 		n := min(int64(len(b)), at+sectorSize-off)
@@ -198,13 +206,13 @@ func (s *stored) write(off int64, b []byte) {
 			sec = &sector{at: at}
 			s.dirty = append(s.dirty, sec)
 		}
-		sec.images = append(sec.images, image)
+		sec.images, sec.sums = append(sec.images, image), append(sec.sums, p.sumAt(at, image))
 		sec.lost = false
 		off, b = off+n, b[n:]
 	}
 }
 
-func (s *stored) sync(failed bool) {
+func (p *platter) sync(s *stored, failed bool) {
 	var left []*sector
 	for _, sec := range s.dirty {
 		switch {
@@ -214,8 +222,8 @@ func (s *stored) sync(failed bool) {
 		case sec.lost:
 			left = append(left, sec)
 		default:
+			s.sum += sec.sums[len(sec.sums)-1] - p.sumAt(sec.at, s.sector(sec.at))
 			s.data = overlay(s.data, sec.at, sec.images[len(sec.images)-1])
-			s.sum = 0
 		}
 	}
 	s.dirty = left
@@ -359,110 +367,97 @@ func sampleSome(slots []slot, c choice, rng *rand.Rand) {
 	}
 }
 
-// disk is what a crash leaves that decides as c says, and the hash of it.
-func (p *platter) disk(slots []slot, c choice) (*Disk, uint64) {
+// decision is a choice, worked out.
+type decision struct {
+	p      *platter
+	edits  map[int][]set  // of directories
+	images map[int][]slot // of files
+	chosen map[*sector]uint8
+}
+
+func (p *platter) decide(slots []slot, c choice) *decision {
 	kept := map[*change]bool{}
-	images := map[int][]slot{}
-	chosen := map[*sector]uint8{}
+	d := &decision{p: p, edits: map[int][]set{}, images: map[int][]slot{}, chosen: map[*sector]uint8{}}
 	for i, s := range slots {
 		switch {
 		case c[i] == 0:
 		case s.change != nil:
 			kept[s.change] = true
 		default:
-			images[s.file] = append(images[s.file], s)
-			chosen[s.sector] = c[i]
+			d.images[s.file] = append(d.images[s.file], s)
+			d.chosen[s.sector] = c[i]
 		}
 	}
-	edits := map[int][]set{}
 	for _, ch := range p.changes { // what it needs stands before it
 		ok := kept[ch]
 		for _, n := range ch.needs {
 			ok = ok && kept[n]
 		}
 		if kept[ch] = ok; ok {
-			edits[ch.dir] = append(edits[ch.dir], ch.sets...)
+			d.edits[ch.dir] = append(d.edits[ch.dir], ch.sets...)
 		}
 	}
-	d := New()
-	d.last = p.last
-	b := builder{p: p, edits: edits, images: images, chosen: chosen, made: map[int]*node{}}
-	d.root = b.node(p.root, "/")
-	return d, b.sum
+	return d
 }
 
-// builder makes the nodes of one crash.
-type builder struct {
-	p      *platter
-	edits  map[int][]set
-	images map[int][]slot
-	chosen map[*sector]uint8
-	made   map[int]*node
-	sum    uint64
-}
-
-func (b *builder) node(num int, at string) *node {
-	s := b.p.nodes[num]
-	n := b.made[num]
-	if n == nil {
-		n = &node{num: num}
-		b.made[num] = n
+// names of a directory after the crash.
+func (d *decision) names(num int) map[string]int {
+	names, edits := d.p.nodes[num].names, d.edits[num]
+	if edits == nil {
+		return names
 	}
-	if s.names == nil {
-		if !n.borrowed {
-			n.data, n.borrowed = s.data, true
-			if b.images[num] != nil {
-				n.data = b.content(num)
-			}
+	with := stored{names: make(map[string]int, len(names)+len(edits))}
+	for name, child := range names {
+		with.names[name] = child
+	}
+	with.set(edits)
+	return with.names
+}
+
+// disk is what the crash leaves.
+func (d *decision) disk() *Disk {
+	out := New()
+	out.last = d.p.last
+	out.root = d.node(d.p.root, map[int]*node{})
+	return out
+}
+
+func (d *decision) node(num int, made map[int]*node) *node {
+	s, n := d.p.nodes[num], made[num]
+	switch {
+	case n != nil: // a second name of a file
+		return n
+	case s.names == nil:
+		n = &node{num: num, data: s.data, borrowed: true}
+		if d.images[num] != nil {
+			n.data = d.content(num)
 		}
-		sum := s.sum
-		if b.images[num] != nil {
-			sum = maphash.Bytes(b.p.seed, n.data)
-		} else if sum == 0 {
-			sum = maphash.Bytes(b.p.seed, s.data)
-			s.sum = sum
-		}
-		b.hash(at, sum)
+		made[num] = n
 		return n
 	}
-	b.hash(at, 0)
-	names := s.names
-	if edits := b.edits[num]; edits != nil {
-		with := stored{names: make(map[string]int, len(names)+len(edits))}
-		for name, child := range names {
-			with.names[name] = child
-		}
-		with.set(edits)
-		names = with.names
-	}
-	n.names = make(map[string]*node, len(names))
+	names := d.names(num)
+	n = &node{num: num, names: make(map[string]*node, len(names))}
 	for name, child := range names {
-		n.names[name] = b.node(child, path.Join(at, name))
+		n.names[name] = d.node(child, made)
 	}
 	return n
 }
 
-// content is a file with the chosen sectors.
-func (b *builder) content(num int) []byte {
-	s := b.p.nodes[num]
-	size := int64(len(s.data))
-	for _, sl := range b.images[num] {
-		image := sl.sector.images[b.chosen[sl.sector]-1]
-		size = max(size, sl.sector.at+int64(len(image)))
+// size of a file after the crash.
+func (d *decision) size(num int) int64 {
+	size := int64(len(d.p.nodes[num].data))
+	for _, sl := range d.images[num] {
+		size = max(size, sl.sector.at+int64(len(sl.sector.images[d.chosen[sl.sector]-1])))
 	}
-	data := make([]byte, size)
-	copy(data, s.data)
-	for _, sl := range b.images[num] {
-		copy(data[sl.sector.at:], sl.sector.images[b.chosen[sl.sector]-1])
-	}
-	return data
+	return size
 }
 
-// hash adds what stands at a path; the order does not matter.
-func (b *builder) hash(at string, sum uint64) {
-	var h maphash.Hash
-	h.SetSeed(b.p.seed)
-	h.WriteString(at)
-	maphash.WriteComparable(&h, sum)
-	b.sum += h.Sum64()
+// content is a file with the chosen sectors.
+func (d *decision) content(num int) []byte {
+	data := make([]byte, d.size(num))
+	copy(data, d.p.nodes[num].data)
+	for _, sl := range d.images[num] {
+		copy(data[sl.sector.at:], sl.sector.images[d.chosen[sl.sector]-1])
+	}
+	return data
 }

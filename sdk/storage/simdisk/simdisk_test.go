@@ -128,21 +128,25 @@ func script(t testing.TB, d *Disk, text string) {
 func left(t testing.TB, l *Log) []string {
 	t.Helper()
 	l.Stop()
-	p := newPlatter(l, nil)
+	p := newPlatter(l, nil, maphash.MakeSeed())
 	for i := range l.ops {
 		p.apply(&l.ops[i])
 	}
 	slots := p.slots()
 	n := combinations(slots, 1<<16)
-	sums := map[uint64]string{}
+	sums, texts, here := map[uint64]string{}, map[string]uint64{}, newPosition(p, slots)
 	var out []string
 	for i := range n {
-		d, sum := p.disk(slots, nth(slots, i))
+		dec := p.decide(slots, nth(slots, i))
+		d, sum := dec.disk(), here.sum(dec)
 		text := draw(t, d, "/")
 		if old, ok := sums[sum]; ok && old != text {
 			t.Fatalf("two disks have one hash:\n%s\n%s", old, text)
 		}
-		sums[sum] = text
+		if old, ok := texts[text]; ok && old != sum {
+			t.Fatalf("a disk has two hashes:\n%s", text)
+		}
+		sums[sum], texts[text] = text, sum
 		out = append(out, text)
 	}
 	slices.Sort(out)
@@ -258,13 +262,13 @@ func TestSamplesAreOfTheSameStates(t *testing.T) {
 	l := d.Record()
 	script(t, d, "create a\nwrite a 0 x 1000\ncreate b\nrename a c\nwrite b 0 y 5")
 	all := left(t, l)
-	p := newPlatter(l, nil)
+	p := newPlatter(l, nil, maphash.MakeSeed())
 	for i := range l.ops {
 		p.apply(&l.ops[i])
 	}
 	slots, rng, seen := p.slots(), rand.New(rand.NewPCG(1, 2)), map[string]bool{}
 	for range 2000 {
-		s, _ := p.disk(slots, sample(slots, rng))
+		s := p.decide(slots, sample(slots, rng)).disk()
 		seen[draw(t, s, "/")] = true
 	}
 	for s := range seen {
@@ -282,7 +286,7 @@ func TestCrashesAreApart(t *testing.T) {
 	d := New()
 	l := d.Record()
 	script(t, d, "create a\nwrite a 0 x 1000\nsync a\nsync /\nwrite a 1000 y 1000")
-	p := newPlatter(l, nil)
+	p := newPlatter(l, nil, maphash.MakeSeed())
 	for i := range l.ops {
 		p.apply(&l.ops[i])
 	}
@@ -290,7 +294,7 @@ func TestCrashesAreApart(t *testing.T) {
 	slots := p.slots()
 	var disks []*Disk
 	for i := range combinations(slots, 100) {
-		one, _ := p.disk(slots, nth(slots, i))
+		one := p.decide(slots, nth(slots, i)).disk()
 		disks = append(disks, one)
 	}
 	before := draw(t, disks[1], "/")
