@@ -7,5 +7,5 @@ import "embed"
 // Files are the package, without its tests, and the lock file that says which
 // versions of which other packages it was tested with.
 //
-//go:embed package.json package-lock.json README.md index.js testing.js lib/*.js proto/*.proto
+//go:embed package.json package-lock.json README.md index.js testing.js lib/*.js lib/mime/*.js proto/*.proto
 var Files embed.FS

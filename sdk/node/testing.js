@@ -116,6 +116,25 @@ class Running {
     const call = { request: 'directory', directory: { op: 'resolve', resolve: { address } } };
     return (await this.caller.call(call, timeout)).directory.resolve;
   }
+
+  /**
+   * Asks a storage: store('meg@ryan.example', 'snapshot', { mailboxId }). op and the
+   * answer are as StorageCall and StorageReply have them; fetch answers with all items.
+   */
+  async store(account, op, request = {}, timeout = 60_000) {
+    let answer = null, items = [];
+    for await (const { storage } of this.caller.stream({ request: 'storage', storage: { account, op, [op]: request } }, timeout)) {
+      answer = storage[op];
+      if (op === 'fetch') items = items.concat(answer.items);
+    }
+    return op === 'fetch' ? items : answer;
+  }
+
+  /** A storage's change events; leaving the loop ends them. */
+  async *watch(account, request = {}) {
+    const call = { request: 'storage', storage: { account, op: 'watch', watch: request } };
+    for await (const { storage } of this.caller.stream(call)) yield storage.watch;
+  }
 }
 
 /** What a plugin has to say against a configuration: "path: summary" for each. */
@@ -193,6 +212,14 @@ export function message(content, { event = 'MESSAGE', ...env } = {}) {
 export function delivery(content, { key = 'test', ...env } = {}) {
   const octets = crlf(content);
   return { message: reference(octets), idempotencyKey: key, envelope: { ...envelope(env), size: octets.length } };
+}
+
+/** A deposit of a message (octets) for targets; each one's recipient is its account, unless it says otherwise. */
+export function deposit(octets, targets, { queueId = 'q1', returnPath = 'tom@hanks.example', receivedMs = 1171494123000 } = {}) {
+  return {
+    queueId, returnPath, receivedMs, message: reference(octets),
+    targets: targets.map((t, key) => ({ key, recipient: t.account, ...t })),
+  };
 }
 
 /** The verdict's action, also for one recipient. */

@@ -1,6 +1,7 @@
 // The contract, read from its .proto files when the process starts. Messages are
 // plain objects: fields in camelCase, enums as their names, bytes as Buffers, times
 // and sizes as numbers; a oneof's own name holds the name of the field that is set.
+import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import grpc from '@grpc/grpc-js';
 import protoLoader from '@grpc/proto-loader';
@@ -11,6 +12,11 @@ const definition = protoLoader.loadSync('plugin.proto', {
   includeDirs: [fileURLToPath(new URL('../proto', import.meta.url))],
   longs: Number, enums: String, defaults: true, oneofs: true,
 });
+
+// Searches nest: the contract leaves it to the storage to refuse one that nests too
+// deep, and protobufjs (as the loader has it) would break the session at 100.
+const protobuf = createRequire(createRequire(import.meta.url).resolve('@grpc/proto-loader'))('protobufjs');
+protobuf.Reader.recursionLimit = protobuf.util.recursionLimit = 6000;
 
 /** The services Plugin and Peer, as grpc-js has them. */
 export const { Plugin, Peer } = grpc.loadPackageDefinition(definition).stagecoach.plugin.v1;

@@ -1,4 +1,4 @@
-// Directories; storages and access plugins in the contract's own words.
+// Directories, and access plugins in the contract's own words.
 import { Failure, smtpReply } from './fail.js';
 import { Plugin } from './plugin.js';
 
@@ -60,32 +60,6 @@ export class Directory extends Plugin {
         throw new Failure('UNSUPPORTED', 'this plugin is a directory: the call is for another kind');
     }
     return { response: 'directory', directory: reply };
-  }
-}
-
-/**
- * Keeps mailboxes, in the contract's own words: storage.proto says what each call
- * owes. There is no more comfort than that yet.
- */
-export class Storage extends Plugin {
-  static kind = 'KIND_STORAGE';
-
-  /**
-   * Answers a StorageCall with a StorageReply. Several replies (fetch, watch): all
-   * but the last through await this.send(call, reply).
-   */
-  async storage(_request, _call) {
-    throw new Failure('UNSUPPORTED', `${this.constructor.name} has no storage method`);
-  }
-
-  /** Sends a reply before the last one; rejects if nobody wants it. */
-  send(call, reply) {
-    return call.send({ response: 'storage', storage: reply });
-  }
-
-  async handle(request, call) {
-    if (request.request !== 'storage') throw new Failure('UNSUPPORTED', 'this plugin is a storage: the call is for another kind');
-    return { response: 'storage', storage: await this.storage(request.storage, call) };
   }
 }
 

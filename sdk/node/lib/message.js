@@ -1,7 +1,7 @@
 // The message as plugins see it: a header to look into and a body to read,
 // wherever the octets are.
 import { createReadStream } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { open as openFile, readFile } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 
 /** The largest message, in octets, that travels within a call; a larger one is a file. */
@@ -35,11 +35,35 @@ export class Message {
     return this.path ? createReadStream(this.path) : Readable.from([this.ref.inline ?? Buffer.alloc(0)], { objectMode: false });
   }
 
+  /** For reading at any place: read(offset, length) resolves to a Buffer (shorter at the end), close(). */
+  async reader() {
+    return this.path ? new FileReader(await openFile(this.path)) : new MemoryReader(this.ref.inline ?? Buffer.alloc(0));
+  }
+
   /** The whole message as a Buffer; a RangeError above limit octets (0: no limit). */
   async read(limit = 0) {
     if (limit && this.size > limit) throw new RangeError(`a message of ${this.size} octets is over the limit of ${limit}`);
     return this.path ? readFile(this.path) : this.ref.inline ?? Buffer.alloc(0);
   }
+}
+
+/** Octets at any place of a message in memory. */
+class MemoryReader {
+  constructor(octets) { this.octets = octets; }
+  async read(offset, length) { return this.octets.subarray(offset, offset + length); }
+  async close() {}
+}
+
+/** Octets at any place of a message's file. */
+class FileReader {
+  constructor(file) { this.file = file; }
+
+  async read(offset, length) {
+    const { buffer, bytesRead } = await this.file.read(Buffer.alloc(length), 0, length, offset);
+    return buffer.subarray(0, bytesRead);
+  }
+
+  async close() { await this.file.close(); }
 }
 
 /** The fields asked for, in the message's order, looked up without case. */

@@ -17,9 +17,9 @@ import { Verdict } from './verdict.js';
 export class Plugin {
   /**
    * Who it is: name as it stands in HCL, version, summary in one line;
-   * maxConcurrent calls at a time (64); needs beyond its own process, which the
-   * sandbox denies otherwise: { network, dataDir, readPaths, writePaths, exclusive,
-   * programs }; features of the contract's minor versions.
+   * maxConcurrent calls at a time (64; a storage 4096: every watcher is one); needs
+   * beyond its own process, which the sandbox denies otherwise: { network, dataDir,
+   * readPaths, writePaths, exclusive, programs }; features of the contract's minor versions.
    */
   static about = {};
   /** Attributes and blocks (lib/schema.js); null: none. */

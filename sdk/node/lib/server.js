@@ -9,13 +9,15 @@ import { Serving } from './session.js';
 
 // sun_path, without the final NUL.
 const LONGEST_SOCKET = 107;
-const DEFAULT_CONCURRENT = 64;
+// A storage's are more: every watcher is a call.
+const DEFAULT_CONCURRENT = 64, STORAGE_CONCURRENT = 4096;
 // How long the answer to Shutdown has to get out before the connection is told to end.
 const SHUTDOWN_ANSWER = 50;
 
 /** What a plugin is: DescribeResponse. Runs nothing of it; a TypeError if it is not well-formed. */
 export function describe(plugin) {
-  const { name, version = '0.0.0', summary = '', features = [], maxConcurrent = DEFAULT_CONCURRENT, needs = {}, ...unknown } = plugin.about ?? {};
+  const most = plugin.kind === 'KIND_STORAGE' ? STORAGE_CONCURRENT : DEFAULT_CONCURRENT;
+  const { name, version = '0.0.0', summary = '', features = [], maxConcurrent = most, needs = {}, ...unknown } = plugin.about ?? {};
   if (plugin.kind === undefined || plugin.kind === 'KIND_UNSPECIFIED') {
     throw new TypeError(`${plugin.name} must derive from Filter, Deliverer, Directory, Storage or Access`);
   }
