@@ -149,7 +149,7 @@ func (s *story) setUp() (err error) {
 	if s.dns, err = dnstest.Start(); err != nil {
 		return err
 	}
-	port, err := freePort("127.0.0.2", "127.0.0.3")
+	ports, err := freePorts(1, 0, "127.0.0.2", "127.0.0.3")
 	if err != nil {
 		return err
 	}
@@ -161,11 +161,11 @@ func (s *story) setUp() (err error) {
 	}); err != nil {
 		return err
 	}
-	s.hanks, err = newSite(s.Options, "hanks.example", "127.0.0.2", port, s.dns.Addr(), "tom@hanks.example")
+	s.hanks, err = newSite(s.Options, "hanks.example", "127.0.0.2", ports[0], s.dns.Addr(), "tom@hanks.example")
 	if err != nil {
 		return err
 	}
-	s.ryan, err = newSite(s.Options, "ryan.example", "127.0.0.3", port, s.dns.Addr(), "meg@ryan.example", "annie@ryan.example")
+	s.ryan, err = newSite(s.Options, "ryan.example", "127.0.0.3", ports[0], s.dns.Addr(), "meg@ryan.example", "annie@ryan.example")
 	return err
 }
 

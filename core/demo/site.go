@@ -96,13 +96,9 @@ func newSite(o Options, domain, ip string, mxPort int, dns string, users ...stri
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	ports := make([]int, 3)
-	for i := range ports {
-		p, err := freePort(ip)
-		if err != nil {
-			return nil, err
-		}
-		ports[i] = p
+	ports, err := freePorts(3, mxPort, ip)
+	if err != nil {
+		return nil, err
 	}
 	at := func(port int) string { return net.JoinHostPort(ip, strconv.Itoa(port)) }
 	s := &site{
@@ -122,29 +118,42 @@ func newSite(o Options, domain, ip string, mxPort int, dns string, users ...stri
 	return s, nil
 }
 
-// freePort finds a port that is free on all of the addresses now.
-func freePort(ips ...string) (int, error) {
-	for range 100 {
+// freePorts finds n ports that are free on all of the addresses now, none of them
+// twice, and none of them taken.
+func freePorts(n, taken int, ips ...string) ([]int, error) {
+	// Those found stay open until there are enough: the system gives a port that
+	// was closed again.
+	var open []net.Listener
+	defer func() {
+		for _, l := range open {
+			l.Close()
+		}
+	}()
+	var ports []int
+	for range 100 * n {
 		l, err := net.Listen("tcp", net.JoinHostPort(ips[0], "0"))
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
+		open = append(open, l)
 		port := l.Addr().(*net.TCPAddr).Port
-		free := true
+		free := port != taken
 		for _, ip := range ips[1:] {
 			other, err := net.Listen("tcp", net.JoinHostPort(ip, strconv.Itoa(port)))
 			if err != nil {
 				free = false
 				break
 			}
-			other.Close()
+			open = append(open, other)
 		}
-		l.Close()
-		if free {
-			return port, nil
+		if !free {
+			continue
+		}
+		if ports = append(ports, port); len(ports) == n {
+			return ports, nil
 		}
 	}
-	return 0, fmt.Errorf("no free port on %s", strings.Join(ips, " and "))
+	return nil, fmt.Errorf("no free port on %s", strings.Join(ips, " and "))
 }
 
 // start runs the server and returns when it takes mail.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,10 +16,24 @@ import (
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// fakeClock stands still until it is moved.
+// fakeClock stands still until it is moved. Its now is for the test that moves it;
+// the engine's goroutines look by Now.
 type fakeClock struct{ now time.Time }
 
-func (c *fakeClock) Now() time.Time { return c.now }
+// hands of all clocks.
+var hands sync.Mutex
+
+func (c *fakeClock) Now() time.Time {
+	hands.Lock()
+	defer hands.Unlock()
+	return c.now
+}
+
+func (c *fakeClock) set(now time.Time) {
+	hands.Lock()
+	defer hands.Unlock()
+	c.now = now
+}
 
 func open(t testing.TB, o Options) *Engine {
 	t.Helper()

@@ -114,7 +114,7 @@ func TestFeedForgets(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, e, mailTo("old@ryan.example"), spool.FromBytes([]byte("x")))
-	clock.now = start.Add(8 * 24 * time.Hour)
+	clock.set(start.Add(8 * 24 * time.Hour))
 	put(t, e, mailTo("young@ryan.example"), spool.FromBytes([]byte("x")))
 	if _, any, err := e.ForgetFeed(ctx, clock.now.Add(-7*24*time.Hour)); err != nil || !any {
 		t.Fatalf("nothing was forgotten: %v", err)

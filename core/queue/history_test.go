@@ -97,7 +97,7 @@ func TestTrace(t *testing.T) {
 	env.Notes = []Note{{What: "MESSAGE", By: "filter.spam.x", Verdict: "ACCEPT", Score: -1.5, Edits: []string{"insert X-Spam"}, Took: time.Millisecond}}
 	i := put(t, e, env, spool.FromBytes([]byte("x")))
 	put(t, e, mailTo("joe@reed.example"), spool.FromBytes([]byte("y")))
-	clock.now = clock.now.Add(time.Minute)
+	clock.set(clock.now.Add(time.Minute))
 	var c *Claim
 	for _, c = range claim(t, e, clock.now, 2) {
 		if c.ID == i {
@@ -113,7 +113,7 @@ func TestTrace(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.Refused(Refusal{Sender: "spam@reed.example", Recipients: []string{"meg@ryan.example"}, Code: 550, Text: "No", By: "receive.smtp.mx"})
-	clock.now = clock.now.Add(time.Minute)
+	clock.set(clock.now.Add(time.Minute))
 	if err := e.Operate(ctx, i, Operation{Kind: Fail, Reason: "enough", Notice: paper}); err != nil {
 		t.Fatal(err)
 	}
@@ -178,16 +178,16 @@ func TestTrace(t *testing.T) {
 	whole(e)
 
 	// It is forgotten by whole files, in time and size.
-	clock.now = clock.now.Add(25*time.Hour + chapterTime)
+	clock.set(clock.now.Add(25*time.Hour + chapterTime))
 	put(t, e, mailTo("late@ryan.example"), spool.FromBytes(nil))
-	clock.now = clock.now.Add(chapterTime)
+	clock.set(clock.now.Add(chapterTime))
 	put(t, e, mailTo("late@ryan.example"), spool.FromBytes(nil))
 	check(e, i, 0, 0)
 	check(e, "late@ryan.example", 2, 0)
 	if err := e.SetHistory(24*time.Hour, 1); err != nil {
 		t.Fatal(err)
 	}
-	clock.now = clock.now.Add(time.Minute)
+	clock.set(clock.now.Add(time.Minute))
 	put(t, e, mailTo("last@ryan.example"), spool.FromBytes(nil))
 	if names, err := fs.List("queue/history"); err != nil || len(names) != 2 {
 		t.Errorf("%v %v", names, err)
@@ -230,7 +230,7 @@ func TestRefusalsAreBounded(t *testing.T) {
 	if n := count(); n != refusalsPerHour {
 		t.Errorf("%d refusals are kept", n)
 	}
-	clock.now = clock.now.Add(time.Hour)
+	clock.set(clock.now.Add(time.Hour))
 	e.Refused(Refusal{Sender: "spam@reed.example", Code: 550})
 	if n := count(); n != refusalsPerHour+1 {
 		t.Errorf("%d refusals are kept in two hours", n)

@@ -149,7 +149,7 @@ func TestRedirect(t *testing.T) {
 	if got := claim(t, e, start, 1)[0].Due; len(got) != 3 {
 		t.Errorf("due are %v", got)
 	}
-	clock.now = clock.now.Add(2 * time.Hour) // the lease is over
+	clock.set(clock.now.Add(2 * time.Hour)) // the lease is over
 	if got := claim(t, e, clock.now, 1); len(got) != 1 {
 		t.Fatal("not claimed again")
 	} else if err := e.Release(ctx, got[0]); err != nil {
@@ -235,7 +235,7 @@ func TestBreakdown(t *testing.T) {
 		}
 		put(t, e, env, spool.FromBytes([]byte("0123456789")))
 	}
-	clock.now = start.Add(2 * time.Hour)
+	clock.set(start.Add(2 * time.Hour))
 	b, err := e.Breakdown(ctx, Filter{}, 2, false)
 	if err != nil {
 		t.Fatal(err)

@@ -86,7 +86,7 @@ func (w *world) step() error {
 	case k < 24:
 		return w.claimLane()
 	default:
-		w.clock.now = w.clock.now.Add(time.Duration(w.rng.IntN(600)) * time.Second)
+		w.clock.set(w.clock.now.Add(time.Duration(w.rng.IntN(600)) * time.Second))
 		return nil
 	}
 }
