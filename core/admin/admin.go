@@ -43,11 +43,34 @@ type Plugin struct {
 	LastError string `json:"last_error,omitempty"`
 	LastFault string `json:"last_fault,omitempty"`
 	Health    string `json:"health,omitempty"`
+	// Troubles are what the server has seen of it that is not as it should be, the
+	// worst first, for as long as that is news.
+	Troubles []Trouble `json:"troubles,omitempty"`
+	// Processes that run: itself and those that it has started.
+	Processes int `json:"processes"`
+	// LogLinesDropped came too fast to be logged; LogBytesDropped are also those
+	// of lines that were cut.
+	LogLinesDropped uint64 `json:"log_lines_dropped"`
+	LogBytesDropped uint64 `json:"log_bytes_dropped"`
 	// Sandboxed: it runs in a sandbox; Unenforced are the limits of it that this
 	// system cannot enforce, with the reason.
 	Sandboxed  bool     `json:"sandboxed"`
 	Unenforced []string `json:"unenforced,omitempty"`
 	Listening  []string `json:"listening,omitempty"`
+}
+
+// Trouble is one way in which an instance does not behave, now or not long ago.
+type Trouble struct {
+	// Kind: unresponsive, memory, processes, bad_session, stuck, crash,
+	// not_started, bad_answers, late_answers, log_flood, left_behind.
+	Kind string `json:"kind"`
+	// Count of endings in the last hour (also of processes left behind), or of
+	// calls or lines in the last ten minutes; left out if it is so just now.
+	Count uint64    `json:"count,omitempty"`
+	Bytes uint64    `json:"bytes,omitempty"`
+	Last  time.Time `json:"last"`
+	// Text says it in words.
+	Text string `json:"text"`
 }
 
 // LogLine is a line of an instance's log.

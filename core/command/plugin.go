@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -43,6 +44,10 @@ func (a *App) pluginList() *cobra.Command {
 	)
 	c := &cobra.Command{
 		Use: "list", Short: "List the running server's plugins, or with --bundled those in this binary", Args: cobra.NoArgs,
+		Long: `List the running server's plugins. HEALTH names what is the matter with one: that it
+does not answer, was ended at a limit of its memory or processes, crashed, answers
+garbage or late, or floods its log. How a process ended is told for an hour, all else
+for ten minutes after its last time. With --bundled, list those in this binary.`,
 		RunE: do(func(cmd *cobra.Command, _ []string) error {
 			if bundled {
 				return a.listBundled(cmd, asJSON)
@@ -84,12 +89,20 @@ func printPlugins(w io.Writer, ps []admin.Plugin) error {
 		case len(p.Unenforced) > 0:
 			box = "partly"
 		}
-		health := "ok"
+		health, troubles := "ok", p.Troubles
 		switch {
+		case len(troubles) > 0:
+			health, troubles = printable(short(troubles[0].Text, 120)), troubles[1:]
+			if len([]rune(p.Troubles[0].Text)) > 120 {
+				troubles = p.Troubles // in full, below
+			}
 		case p.Health != "":
 			health = "unwell"
 		case p.State != string(host.Ready):
 			health = "-"
+		}
+		for _, t := range troubles {
+			notes = append(notes, fmt.Sprintf("%s %s", p.Instance, printable(short(t.Text, 400))))
 		}
 		fmt.Fprintf(tw, "%s\t%s\t%d\t%s\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n", p.Instance, p.State, p.PID, ago(p.Since), p.Restarts,
 			p.Calls, p.Errors, p.P50.Round(time.Microsecond), p.P99.Round(time.Microsecond), bytesOf(memory), box, health)
@@ -97,7 +110,8 @@ func printPlugins(w io.Writer, ps []admin.Plugin) error {
 			{"says", p.Health}, {"last ended", p.LastError}, {"last failed call", p.LastFault},
 			{"not in force of its sandbox", strings.Join(p.Unenforced, "; ")},
 		} {
-			if n.text != "" {
+			told := slices.ContainsFunc(p.Troubles, func(t admin.Trouble) bool { return strings.Contains(t.Text, n.text) })
+			if n.text != "" && !told {
 				notes = append(notes, fmt.Sprintf("%s, %s: %s", p.Instance, n.what, printable(short(n.text, 400))))
 			}
 		}
@@ -228,12 +242,17 @@ func (s *running) Plugins(context.Context) ([]admin.Plugin, error) {
 }
 
 func shown(i host.Info) admin.Plugin {
-	return admin.Plugin{
+	p := admin.Plugin{
 		Instance: i.Instance, Kind: kindWord(i.Kind), Plugin: i.Plugin, Version: i.Version, State: string(i.State), PID: i.PID,
 		Restarts: i.Restarts, Since: i.Since, Calls: int64(i.Calls), Errors: int64(i.Errors), P50: i.P50, P99: i.P99, RSS: i.RSS,
 		PSS: i.PSS, LastError: i.LastError, LastFault: i.LastFault, Health: i.Health, Listening: i.Listeners,
 		Sandboxed: i.Sandboxed, Unenforced: i.Unenforced,
+		Processes: i.Processes, LogLinesDropped: i.DroppedLines, LogBytesDropped: i.DroppedOctets,
 	}
+	for _, t := range i.Troubles {
+		p.Troubles = append(p.Troubles, admin.Trouble{Kind: string(t.Kind), Count: t.Count, Bytes: t.Octets, Last: t.Last, Text: t.Text})
+	}
+	return p
 }
 
 func (a *App) user() *cobra.Command {

@@ -98,6 +98,10 @@ type child struct {
 	// killed and its status is known.
 	exited chan struct{}
 	reaped chan struct{}
+	// mark is in the environment of all that it starts. orphans are how many of
+	// those outlived it; only after reaped.
+	mark    []byte
+	orphans int
 
 	mu        sync.Mutex
 	pid       int
@@ -192,7 +196,7 @@ func (c *child) fork() (*confinement, error) {
 func (c *child) reap() {
 	waitExit(c.cmd.Process.Pid)
 	close(c.exited)
-	c.kill()
+	c.orphans = c.sweep()
 	c.mu.Lock()
 	_ = c.cmd.Wait()
 	c.gone = true
@@ -203,6 +207,29 @@ func (c *child) reap() {
 	_ = c.stdout.SetReadDeadline(soon)
 	_ = c.stderr.SetReadDeadline(soon)
 	close(c.reaped)
+}
+
+// sweep kills what the process has started and left, in its group or out of it,
+// and tells how many those were. In a process namespace nothing is left.
+func (c *child) sweep() int {
+	if c.cmd.SysProcAttr.Cloneflags&syscall.CLONE_NEWPID != 0 {
+		c.kill()
+		return 0
+	}
+	seen := map[int]bool{}
+	// Those that are just being forked are there at the next look.
+	for range 5 {
+		left := marked(c.mark)
+		c.kill()
+		for _, pid := range left {
+			seen[pid] = true
+			killMarked(pid, c.mark)
+		}
+		if len(left) == 0 {
+			break
+		}
+	}
+	return len(seen)
 }
 
 // kill ends the whole process group, for as long as its number is ours.

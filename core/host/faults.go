@@ -2,7 +2,6 @@ package host
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -20,7 +19,8 @@ import (
 // late, or answered with what is no answer. A plugin that does nothing else shall
 // have its name in the log, and not fill it.
 type faults struct {
-	log zerolog.Logger
+	log      zerolog.Logger
+	troubles *troubles
 
 	mu     sync.Mutex
 	last   string
@@ -37,6 +37,13 @@ func (f *faults) note(err error) {
 	defer f.mu.Unlock()
 	f.last = err.Error()
 	f.unsaid++
+	var bad *badAnswer
+	switch {
+	case errors.As(err, &bad):
+		f.troubles.note(BadAnswers, 1, 0, bad.Error())
+	case fail.Is(err, fail.Deadline):
+		f.troubles.note(LateAnswers, 1, 0, "")
+	}
 	if now := time.Now(); now.Sub(f.said) >= noteInterval {
 		f.log.Warn().Int("calls", f.unsaid).Msg("plugin failed a call: " + f.last)
 		f.unsaid, f.said = 0, now
@@ -64,18 +71,24 @@ func fitting(call *v1.Call, reply *v1.Reply) error {
 			return nil
 		}
 	}
-	return fail.New(fail.Internal, "it answered a %s's call with %s", asked, answered)
+	return &badAnswer{fail.New(fail.Internal, "it answered a %s's call with %s", asked, answered)}
 }
+
+// badAnswer is one against the contract; a Problem of kind INTERNAL is none.
+type badAnswer struct{ as *fail.Error }
+
+func (e *badAnswer) Error() string { return e.as.Error() }
+func (e *badAnswer) Unwrap() error { return e.as }
 
 // brokenSession says in words why a process that lives has no session any more.
 func brokenSession(err error) error {
 	switch {
 	case errors.Is(err, io.EOF):
-		return errors.New("it closed its session, which is to stay open until Drain")
+		return endedFor(BadSession, "it closed its session, which is to stay open until Drain")
 	case status.Code(errors.Unwrap(err)) == codes.ResourceExhausted:
-		return fmt.Errorf("it sent a message of more than %d MB", stream.MaxMessage>>20)
+		return endedFor(BadSession, "it sent a message of more than %d MB", stream.MaxMessage>>20)
 	case status.Code(errors.Unwrap(err)) == codes.Internal:
-		return fmt.Errorf("it sent what is no frame: %w", err)
+		return endedFor(BadSession, "it sent what is no frame: %v", err)
 	}
-	return err
+	return endedFor(BadSession, "%v", err)
 }

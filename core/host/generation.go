@@ -61,7 +61,7 @@ func (g *generation) launch(ctx context.Context) (*process, error) {
 	if g.inst.place.data != nil {
 		files = append(files, g.inst.place.data)
 	}
-	p, err := g.h.start(ctx, g.spec, g.inst.place.dir, files)
+	p, err := g.h.start(ctx, g.spec, g.inst.place.dir, files, g.inst.troubles)
 	if err != nil {
 		return nil, err
 	}
@@ -110,6 +110,7 @@ func (g *generation) supervise(p *process, opened bool) {
 		}
 	}
 	var problem error
+	kind := NotStarted // of a problem that does not say
 	if !opened {
 		problem = g.open(g.ctx, p)
 	}
@@ -117,9 +118,10 @@ func (g *generation) supervise(p *process, opened bool) {
 	for {
 		began := time.Now()
 		if problem == nil {
+			g.inst.troubles.calm()
 			g.set(Ready, p, "")
 			log.Info().Str("pid", p.child.ID()).Msg("plugin is ready")
-			problem = g.watch(p)
+			problem, kind = g.watch(p), Crash
 		}
 		if g.ctx.Err() != nil {
 			g.set(Draining, p, "")
@@ -138,6 +140,8 @@ func (g *generation) supervise(p *process, opened bool) {
 				state = Failed
 			}
 			wait := g.backoff(crashes)
+			g.inst.troubles.end(problem, kind)
+			kind = NotStarted
 			g.set(state, nil, problem.Error())
 			log.Error().Int("crashes", crashes).Dur("next_try_ms", wait).Msgf("plugin is %s: %v", state, problem)
 			if p != nil {
@@ -218,7 +222,11 @@ func (g *generation) watch(p *process) error {
 			}
 		}
 	}
-	return errors.New("process ended " + p.epitaph())
+	text := "process ended " + p.epitaph()
+	if box := g.spec.Sandbox; box != nil && box.Memory > 0 && endedAtLimit(text) {
+		return endedFor(Memory, "%s; its sandbox allows it %d MB of memory", text, box.Memory>>20)
+	}
+	return errors.New(text)
 }
 
 // probe asks for the health until the process does not answer several times in
@@ -226,6 +234,7 @@ func (g *generation) watch(p *process) error {
 func (g *generation) probe(ctx context.Context, p *process) error {
 	t := &g.h.timing
 	misses := 0
+	var missing time.Time
 	for {
 		// After a miss it asks again at once.
 		if misses == 0 {
@@ -242,10 +251,16 @@ func (g *generation) probe(ctx context.Context, p *process) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			misses++
-			if misses >= t.healthMisses {
-				return errors.New("it does not answer health checks")
+			if misses == 0 {
+				missing = time.Now()
 			}
+			misses++
+			how := standstill(p.pid())
+			if misses >= t.healthMisses {
+				return endedFor(Unresponsive, "it does not answer health checks%s", how)
+			}
+			g.inst.troubles.state(Unresponsive, fmt.Sprintf("has not answered health checks for %s%s",
+				(time.Since(missing)+t.healthTimeout).Round(time.Second), how))
 			if one.Err() == nil { // it failed at once: do not spin
 				select {
 				case <-time.After(t.healthTimeout):
@@ -255,6 +270,7 @@ func (g *generation) probe(ctx context.Context, p *process) error {
 			}
 		default:
 			misses = 0
+			g.inst.troubles.state(Unresponsive, "")
 			g.report(p, resp)
 			if err := g.stuck(p); err != nil {
 				return err
@@ -277,7 +293,7 @@ func (g *generation) stuck(p *process) error {
 	if n < min(stuckCalls, p.credits) || time.Since(since) < g.h.timing.stuck {
 		return nil
 	}
-	return fmt.Errorf("it has not ended %d calls that were given up, and none at all for %s", n, time.Since(since).Round(time.Second))
+	return endedFor(Stuck, "it has not ended %d calls that were given up, and none at all for %s", n, time.Since(since).Round(time.Second))
 }
 
 // report notes a change of what the plugin says of its own health.

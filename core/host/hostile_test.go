@@ -269,7 +269,7 @@ func TestStoppedProcessHoldsNobodyElse(t *testing.T) {
 	if n := stop(); n < 10 {
 		t.Errorf("the plugin beside it answered %d calls meanwhile", n)
 	}
-	const why = "it does not answer health checks"
+	const why = "it does not answer health checks (a signal has stopped it, as SIGSTOP does)"
 	if info := i.Info(); info.Restarts != 1 || info.LastError != why {
 		t.Errorf("%d restarts, last error %q", info.Restarts, info.LastError)
 	}

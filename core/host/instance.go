@@ -52,12 +52,21 @@ type Info struct {
 	// that; 0 if the system does not tell.
 	RSS int64 `json:"rss"`
 	PSS int64 `json:"pss"`
+	// Processes that run: itself and those that it has started.
+	Processes int `json:"processes"`
+	// DroppedLines, with their octets, were left out of its log because they came
+	// too fast; octets also of lines that were cut.
+	DroppedLines  uint64 `json:"dropped_lines"`
+	DroppedOctets uint64 `json:"dropped_octets"`
 	// LastError is why the last process ended, or did not start; LastFault how the
 	// last call failed that failed by the plugin's fault without ending it.
 	LastError string `json:"last_error,omitempty"`
 	LastFault string `json:"last_fault,omitempty"`
 	// Health is what the plugin itself complains of.
 	Health string `json:"health,omitempty"`
+	// Troubles are what the host has seen of it that is not as it should be, the
+	// worst first, for as long as that is news.
+	Troubles []Trouble `json:"troubles,omitempty"`
 	// Sandboxed: the process runs in a sandbox. Unenforced are the limits of it
 	// that this system cannot enforce, with the reason.
 	Sandboxed  bool     `json:"sandboxed"`
@@ -69,10 +78,11 @@ type Info struct {
 
 // Instance is the handle to one instance. It survives restarts and reloads.
 type Instance struct {
-	name   string
-	place  *place
-	stats  stats
-	faults faults
+	name     string
+	place    *place
+	stats    stats
+	faults   faults
+	troubles *troubles
 
 	mu       sync.Mutex
 	gen      *generation
@@ -85,7 +95,8 @@ type Instance struct {
 var _ stream.Caller = (*Instance)(nil)
 
 func newInstance(name string, p *place, log zerolog.Logger) *Instance {
-	return &Instance{name: name, place: p, faults: faults{log: log}, changed: make(chan struct{})}
+	t := newTroubles()
+	return &Instance{name: name, place: p, faults: faults{log: log, troubles: t}, troubles: t, changed: make(chan struct{})}
 }
 
 // update changes what mu guards and wakes who waits for it.
@@ -275,10 +286,25 @@ func (i *Instance) Info() Info {
 		info.RSS, info.PSS = residentSize(info.PID), proportionalSize(info.PID)
 		info.InFlight = p.inFlight()
 		info.Unenforced = p.child.unenforced()
+		info.Processes = usageOf(info.PID, p.census.take(time.Second)).processes
 	}
 	i.stats.fill(&info)
+	i.troubles.fill(&info)
+	if p != nil {
+		info.standing(standstill(info.PID))
+	}
 	info.LastFault = i.faults.lastOne()
 	return info
+}
+
+// standing names a process that is held up before the first health check has
+// noticed.
+func (info *Info) standing(how string) {
+	noticed := len(info.Troubles) > 0 && info.Troubles[0].Kind == Unresponsive && info.Troubles[0].Count == 0
+	if how == "" || noticed {
+		return
+	}
+	info.Troubles = append([]Trouble{{Kind: Unresponsive, Last: time.Now(), Text: "answers nothing" + how}}, info.Troubles...)
 }
 
 // remove ends the handle's life: calls fail from now on.

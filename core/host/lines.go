@@ -30,12 +30,15 @@ type lineLog struct {
 	ring *logRing
 	pid  func() int
 	now  func() time.Time
+	// lost counts what was not logged; nil: nobody asks.
+	lost *troubles
 
 	mu       sync.Mutex
 	lines    float64
 	octets   float64
 	filled   time.Time
 	dropped  int
+	passed   int // octets of lines that were cut, not reported yet
 	noted    time.Time
 	panicked bool
 	last     string
@@ -70,6 +73,21 @@ func (l *lineLog) note() {
 	l.dropped, l.noted = 0, l.now()
 }
 
+// pass counts what is left out of a line that was cut. One that has no end would
+// be a flood that nobody sees.
+func (l *lineLog) pass(octets int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lost.dropped(0, uint64(octets))
+	l.passed += octets
+	if now := l.now(); l.passed >= octetsBurst && now.Sub(l.noted) >= noteInterval {
+		text := fmt.Sprintf("plugin logs a line that does not end: %s of it dropped", megabytes(uint64(l.passed)))
+		l.log.Warn().Int("octets", l.passed).Msg(text)
+		l.keep(zerolog.WarnLevel, text, nil)
+		l.passed, l.noted = 0, now
+	}
+}
+
 // line logs one line without its end.
 func (l *lineLog) line(b []byte, cut bool) {
 	b = bytes.TrimRight(b, "\r")
@@ -85,6 +103,7 @@ func (l *lineLog) line(b []byte, cut bool) {
 	l.octets = min(octetsBurst, l.octets+passed*octetsPerSec)
 	if l.lines < 1 || l.octets < float64(len(b)) {
 		l.dropped++
+		l.lost.dropped(1, uint64(len(b)))
 		if now.Sub(l.noted) >= noteInterval {
 			l.note()
 		}
@@ -203,12 +222,15 @@ func (w *lineWriter) Write(b []byte) (int, error) {
 		if end >= 0 {
 			part = b[:end]
 		}
-		if !w.rest {
+		if w.rest {
+			w.log.pass(len(part))
+		} else {
 			room := maxLine - len(w.buf)
 			w.buf = append(w.buf, part[:min(room, len(part))]...)
 			if len(part) > room {
 				w.log.line(w.buf, true)
 				w.buf, w.rest = w.buf[:0], true
+				w.log.pass(len(part) - room)
 			}
 		}
 		if end < 0 {

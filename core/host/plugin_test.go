@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -341,6 +342,9 @@ func (p *testPlugin) answer(ctx context.Context, call *v1.Call, _ func(*v1.Reply
 		return nil, fail.New(fail.Denied, "no")
 	case "say":
 		say(value)
+	case "write":
+		n, _ := strconv.Atoi(value)
+		syscall.Write(2, []byte(strings.Repeat("y", n)+"\n"))
 	case "env":
 		note = strings.Join(os.Environ(), "\n")
 	case "config":

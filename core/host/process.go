@@ -51,6 +51,9 @@ type process struct {
 	conn  *grpc.ClientConn
 	api   v1.PluginClient
 	lines *lineLog
+	// troubles of its instance; nil if it has none.
+	troubles *troubles
+	census   *census
 	// tasks are the readers of its output; spoken is closed when the one of its
 	// stderr has read it all.
 	tasks  sync.WaitGroup
@@ -71,16 +74,19 @@ type process struct {
 	idle     chan struct{}
 }
 
-// start executes the plugin, does the handshake and asks what it is.
-func (h *Host) start(ctx context.Context, s *Spec, dir string, files []*os.File) (*process, error) {
+// start executes the plugin, does the handshake and asks what it is. What it does
+// amiss goes to t, which may be nil.
+func (h *Host) start(ctx context.Context, s *Spec, dir string, files []*os.File, t *troubles) (*process, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.timing.start)
 	defer cancel()
 	p := &process{
 		spec: s, log: h.logger(s.Instance),
 		dir: filepath.Join(dir, strconv.Itoa(h.nextSequence())), grace: h.timing.grace, spoken: make(chan struct{}),
+		troubles: t, census: &h.census,
 	}
 	// Its own lines go into the ring with their fields, not by way of the hook.
 	p.lines = newLineLog(h.log.With().Str("plugin", s.Instance).Logger(), h.ring(s.Instance), p.pid)
+	p.lines.lost = t
 	if err := os.Mkdir(p.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -140,6 +146,7 @@ func (p *process) handshake(ctx context.Context, h *Host, files []*os.File) erro
 		}
 	}
 	p.child = newChild(h.forker, p.readOutput)
+	p.child.mark = []byte(socketDirEnv + "=" + p.dir)
 	if p.spec.Sandbox != nil {
 		p.child.confine = func(cmd *exec.Cmd, namespaces bool) (*confinement, error) {
 			return h.confine(cmd, p.spec, p.dir, namespaces && !h.noNamespaces)
@@ -457,6 +464,10 @@ func (p *process) end() {
 	if started {
 		p.child.kill()
 		<-p.child.reaped
+		if n := p.child.orphans; n > 0 {
+			p.log.Warn().Int("processes", n).Msgf("plugin left %s behind when it ended: they are killed", count(uint64(n), "process"))
+			p.troubles.note(LeftBehind, uint64(n), 0, "")
+		}
 	}
 	if p.caller != nil {
 		p.caller.Close()

@@ -9,10 +9,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 )
 
 // maxSocketPath is the shortest limit of sun_path among the systems we run on,
@@ -75,25 +77,48 @@ func claimRunDir(dir string, log zerolog.Logger) (*os.File, error) {
 // outlived it (the plugins themselves die with the host). They are known by the
 // socket directory in their environment, so that no pid can be mistaken.
 func killOrphans(dir string, log zerolog.Logger) {
-	environs, _ := filepath.Glob("/proc/[0-9]*/environ")
 	mark := []byte(socketDirEnv + "=" + dir + "/")
+	for _, pid := range marked(mark) {
+		log.Warn().Int("pid", pid).Msg("ending a process that an earlier run's plugin left behind")
+		killMarked(pid, mark)
+	}
+}
+
+// marked lists the processes, this one left out, that have a variable in their
+// environment which is the mark, or goes on after it if the mark ends in a slash.
+func marked(mark []byte) []int {
+	var pids []int
+	environs, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, path := range environs {
-		env, err := os.ReadFile(path)
-		if err != nil {
-			continue // gone, or not ours to see
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err == nil && pid != os.Getpid() && hasMark(pid, mark) {
+			pids = append(pids, pid)
 		}
-		for _, v := range bytes.Split(env, []byte{0}) {
-			if !bytes.HasPrefix(v, mark) {
-				continue
-			}
-			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-			if err != nil || pid == os.Getpid() {
-				break
-			}
-			log.Warn().Int("pid", pid).Msg("ending a process that an earlier run's plugin left behind")
-			syscall.Kill(pid, syscall.SIGKILL)
-			break
-		}
+	}
+	return pids
+}
+
+// hasMark is false for a process that is dead, or not ours to see.
+func hasMark(pid int, mark []byte) bool {
+	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(bytes.Split(env, []byte{0}), func(v []byte) bool {
+		return bytes.Equal(v, mark) || bytes.HasSuffix(mark, []byte("/")) && bytes.HasPrefix(v, mark)
+	})
+}
+
+// killMarked kills the process if it is still the one with the mark: its number
+// may be another's by now.
+func killMarked(pid int, mark []byte) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return // it has ended
+	}
+	defer unix.Close(fd)
+	if hasMark(pid, mark) {
+		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
 	}
 }
 

@@ -15,12 +15,22 @@ import (
 
 // usage is what a process and all that it started take.
 type usage struct {
-	memory int64 // resident octets; what several share counts for each
-	tasks  int   // processes and threads
+	memory    int64 // resident octets; what several share counts for each
+	tasks     int   // processes and threads
+	processes int
 }
 
 // task is one process in a census.
 type task struct{ parent, threads int }
+
+// mostTasks are the processes and threads that an instance may have if nobody has
+// said another number: far more than any needs, and less than a machine dies of.
+// treeEvery is after how many looks they are counted then: a census costs more
+// than a look.
+const (
+	mostTasks = 2048
+	treeEvery = 2
+)
 
 // census is a look at all processes of the machine, shared by those who ask at
 // about the same time: it costs milliseconds.
@@ -69,6 +79,7 @@ func usageOf(pid int, tasks map[int]task) (u usage) {
 		}
 		if ancestor == pid {
 			u.tasks += t.threads
+			u.processes++
 			u.memory += residentSize(one)
 		}
 	}
@@ -79,38 +90,49 @@ func usageOf(pid int, tasks map[int]task) (u usage) {
 // and says so, or until ctx ends. The kernel's own limits stop a process at
 // once; this one also counts what it started, and knows its name.
 func (g *generation) excess(ctx context.Context, p *process) error {
-	limit, most, every, own := machineMemory()/2, 0, g.h.timing.usage, "half of this machine's"
-	tree := false
+	limit, most, every := machineMemory()/2, mostTasks, g.h.timing.usage
+	own, allowed, tree := "half of this machine's", "a plugin may have that has no limit of its own", false
 	if box := g.spec.Sandbox; box != nil {
 		if box.Memory > 0 {
 			limit, own, tree = box.Memory, "what its sandbox allows", true
 		}
 		if box.Processes > 0 {
-			most, tree = box.Processes, true
+			most, allowed, tree = box.Processes, "what its sandbox allows", true
 		}
 	}
 	pid, err := strconv.Atoi(p.child.ID())
-	if err != nil || limit <= 0 && most <= 0 {
+	if err != nil {
 		<-ctx.Done()
 		return nil
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	for {
+	for look := 0; ; look++ {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
 		u := usage{memory: residentSize(pid)}
-		if tree {
-			u = usageOf(pid, g.h.census.take(every/2))
+		if tree || look%treeEvery == 0 {
+			all := usageOf(pid, g.h.census.take(every/2))
+			if u.tasks = all.tasks; tree {
+				u.memory = all.memory
+			}
+			crowd := ""
+			if u.tasks == most {
+				// Where the kernel holds the limit it is never more.
+				crowd = fmt.Sprintf("has %d processes and threads, all that its sandbox allows", most)
+			}
+			if g.inst.troubles.state(Processes, crowd) {
+				p.log.Warn().Msg("plugin " + crowd)
+			}
 		}
 		switch {
 		case limit > 0 && u.memory > limit:
-			return fmt.Errorf("it used %d MB of memory, more than %s (%d MB)", u.memory>>20, own, limit>>20)
-		case most > 0 && u.tasks > most:
-			return fmt.Errorf("it had %d processes and threads, more than what its sandbox allows (%d)", u.tasks, most)
+			return endedFor(Memory, "it used %d MB of memory, more than %s (%d MB)", u.memory>>20, own, limit>>20)
+		case u.tasks > most:
+			return endedFor(Processes, "it had %d processes and threads, more than %s (%d)", u.tasks, allowed, most)
 		}
 	}
 }
@@ -126,6 +148,26 @@ func machineMemory() int64 {
 		return 0
 	}
 	return kib << 10
+}
+
+// standstill says, in brackets, if it is a signal or a debugger that holds the
+// process up.
+func standstill(pid int) string {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return ""
+	}
+	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	if len(fields) == 0 {
+		return ""
+	}
+	switch fields[0][0] {
+	case 'T':
+		return " (a signal has stopped it, as SIGSTOP does)"
+	case 't':
+		return " (a debugger holds it)"
+	}
+	return ""
 }
 
 // tame puts on any process what harms none: no core dump, which would hold mail,
