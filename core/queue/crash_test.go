@@ -49,6 +49,16 @@ func (h *history) add(s string) {
 	h.states, h.begun = append(h.states, s), append(h.begun, h.log.Len())
 }
 
+// reached is the acknowledgement of a state that others have followed.
+func (h *history) reached(s string) {
+	for i := len(h.states) - 1; i >= 0; i-- {
+		if h.states[i] == s {
+			h.acks = append(h.acks, ack{h.log.Len(), i})
+			return
+		}
+	}
+}
+
 func (h *history) ack() { h.acks = append(h.acks, ack{h.log.Len(), len(h.states) - 1}) }
 
 // allowed are the states from the last one that was acknowledged at a position to
@@ -93,6 +103,8 @@ func (l workload) run(t testing.TB, seed uint64) (*simdisk.Trial, error) {
 	if l.wrap != nil {
 		w.o.FS = l.wrap(w, d)
 	}
+	w.o.FS = w.gated(w.o.FS)
+	w.reached = func(m model) { h.reached(m.String()) }
 	h.add("")
 	w.doing = func(m model) { h.add(m.String()) }
 	w.claimed = func(c *Claim) { h.claims = append(h.claims, issued{h.log.Len(), c}) }
@@ -117,6 +129,8 @@ func (l workload) run(t testing.TB, seed uint64) (*simdisk.Trial, error) {
 			err = w.guarded(func() error {
 				return errors.Join(w.e.db.Compact(context.Background(), []byte{0}, []byte{0xff}, false), steady.Sweep(w.e.db))
 			})
+		case l.disk == nil && n%6 == 4:
+			err = w.together()
 		default:
 			err = w.step()
 		}

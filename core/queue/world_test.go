@@ -15,6 +15,7 @@ import (
 
 	"github.com/stagecoach-mta/stagecoach/core/spool"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
+	"github.com/stagecoach-mta/stagecoach/sdk/storage/simdisk"
 )
 
 // world drives a queue and a model side by side.
@@ -37,6 +38,10 @@ type world struct {
 	// claimed and stored are told of what the queue gave out.
 	claimed func(*Claim)
 	stored  func(id string)
+	// reached is told a state that is acknowledged while later ones are not.
+	reached func(model)
+	// gate before the syncs of the database's log, for together.
+	gate *simdisk.Gate
 	// journals is on while a Commit runs.
 	journals atomic.Bool
 }
@@ -45,6 +50,7 @@ func newWorld(t testing.TB, seed uint64, o Options) *world {
 	w := &world{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), clock: &fakeClock{start}, now: model{mails: map[string]*mail{}}, held: map[string]*Claim{},
 		doing: func(model) {}, complain: t.Errorf, claimed: func(*Claim) {}, stored: func(string) {},
+		reached: func(model) {}, gate: simdisk.NewGate(),
 	}
 	o.Dir, o.Clock, o.CacheSize = "queue", w.clock.Now, 1<<20
 	w.o = o
@@ -106,7 +112,29 @@ func (w *world) mail(kind string) *Envelope {
 	return env
 }
 
-func (w *world) put() error {
+// call is an operation that is to be made: the state that it leads to, and what
+// is noted when it has ended well.
+type call struct {
+	next model
+	run  func() error
+	well func()
+}
+
+func (w *world) put() error { return w.make(w.beginPut()) }
+
+// make makes a call.
+func (w *world) make(c *call) error {
+	w.doing(c.next)
+	if err := c.run(); err != nil {
+		return err
+	}
+	w.lazy = false
+	w.now = c.next
+	c.well()
+	return nil
+}
+
+func (w *world) beginPut() *call {
 	env := w.mail("mail")
 	size := w.rng.IntN(2000)
 	if w.rng.IntN(3) == 0 {
@@ -115,24 +143,24 @@ func (w *world) put() error {
 	text := strings.Repeat(env.Subject+"\r\n", size/(len(env.Subject)+2)+1)
 	next := w.now.clone()
 	next.put(env, text)
-	w.doing(next)
-	wr := w.spool.NewWriter(int64(size))
-	if _, err := io.WriteString(wr, text); err != nil {
-		return err
-	}
-	body, err := wr.Finish()
-	if err != nil {
-		return err
-	}
-	if err := w.e.Put(context.Background(), env, body); err != nil {
-		body.Discard()
-		return err
-	}
-	next.mails[env.Subject].id = env.ID
-	w.lazy = false
-	w.stored(env.ID)
-	w.now = next
-	return nil
+	return &call{next: next, run: func() error {
+		wr := w.spool.NewWriter(int64(size))
+		if _, err := io.WriteString(wr, text); err != nil {
+			return err
+		}
+		body, err := wr.Finish()
+		if err != nil {
+			return err
+		}
+		if err := w.e.Put(context.Background(), env, body); err != nil {
+			body.Discard()
+			return err
+		}
+		return nil
+	}, well: func() {
+		w.now.mails[env.Subject].id = env.ID
+		w.stored(env.ID)
+	}}
 }
 
 // seen forgets what an observer was told, as far as it has looked, and tells it
@@ -241,11 +269,17 @@ func pick[V any](w *world, m map[string]V) (string, bool) {
 }
 
 func (w *world) commit() error {
+	w.journals.Store(true)
+	defer w.journals.Store(false)
 	subject, ok := pick(w, w.held)
 	if !ok {
 		return nil
 	}
-	c := w.held[subject]
+	return w.make(w.beginCommit(subject))
+}
+
+func (w *world) beginCommit(subject string) *call {
+	held := w.held[subject]
 	next := w.now.clone()
 	var changes []Change
 	for i := range w.now.mails[subject].rs {
@@ -258,24 +292,18 @@ func (w *world) commit() error {
 	}
 	keep := w.rng.IntN(3) == 0
 	next.apply(subject, changes, false)
-	w.doing(next)
-	w.journals.Store(true)
-	err := w.e.Commit(context.Background(), c, changes, keep)
-	w.journals.Store(false)
-	if err != nil {
-		return err
-	}
-	w.lazy = false
-	for _, ch := range changes {
-		for _, n := range ch.Enqueue {
-			next.mails[n.Envelope.Subject].id = n.Envelope.ID
+	return &call{next: next, run: func() error {
+		return w.e.Commit(context.Background(), held, changes, keep)
+	}, well: func() {
+		for _, ch := range changes {
+			for _, n := range ch.Enqueue {
+				w.now.mails[n.Envelope.Subject].id = n.Envelope.ID
+			}
 		}
-	}
-	w.now = next
-	if !keep || next.mails[subject] == nil {
-		delete(w.held, subject)
-	}
-	return nil
+		if !keep || w.now.mails[subject] == nil {
+			delete(w.held, subject)
+		}
+	}}
 }
 
 func (w *world) change(index int32) Change {
