@@ -46,8 +46,8 @@ simulate: ## Days of delivery in a minute: a million mails to good, slow, dead a
 interop: build ## Real mail clients against the development server (installs Debian packages, as root)
 	SUITES="$(SUITES)" bash interop/run $(abspath $(BIN))
 
-bench: ## Benchmarks; print ratios against a yardstick measured in the same run
-	$(GO) test -run '^$$' -bench . -benchtime 1s . ./core/... ./sdk/... ./plugins/...
+bench: ## Benchmarks; print ratios against a yardstick measured in the same run (BENCH, BENCHTIME, PACKAGES)
+	BENCH="$(BENCH)" BENCHTIME="$(BENCHTIME)" PACKAGES="$(PACKAGES)" bash .ci/bench
 
 crash: ## Explore STATES power cuts of queue and storage (default 100000; SEED to repeat a run)
 	STATES="$(STATES)" SEED="$(SEED)" bash .ci/crash
