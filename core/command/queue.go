@@ -34,12 +34,13 @@ func remote(err error) error {
 func (a *App) queue() *cobra.Command {
 	c := &cobra.Command{
 		Use: "queue", Short: "Look at and act on queued mail",
-		Long: `Look at and act on queued mail, while the server runs.
+		Long: `Look at and act on queued mail, while the server runs; "stagecoach queue check" verifies
+the queue of one that is stopped.
 
-All of these commands take the same flags to choose mail; "stagecoach queue list" with
+All of the other commands take the same flags to choose mail; "stagecoach queue list" with
 them shows what another command would act on.`,
 	}
-	c.AddCommand(a.queueList(), a.queueSearch(), a.queueShow(), a.queueStats(), a.queueExport(), a.queueFlush())
+	c.AddCommand(a.queueList(), a.queueSearch(), a.queueShow(), a.queueStats(), a.queueExport(), a.queueFlush(), a.queueCheck())
 	c.AddCommand(a.queueActions()...)
 	return c
 }

@@ -165,20 +165,15 @@ func (p *past) append(entries []entry, now time.Time) error {
 		p.open = c
 	}
 	w := writer{b: make([]byte, 8, 64+256*len(entries))}
-	start := len(c.unnamed)
-	names := writer{b: append(c.unnamed, make([]byte, namesHead)...)}
+	names := writer{b: c.unnamed}
 	w.byte(recordVersion)
 	w.len(len(entries))
 	for n := range entries {
 		w.entry(&entries[n])
-		entries[n].names(&names)
 	}
 	binary.LittleEndian.PutUint32(w.b, uint32(len(w.b)-8))
 	binary.LittleEndian.PutUint32(w.b[4:], crc32.Checksum(w.b[8:], castagnoli))
-	head := names.b[start:]
-	binary.LittleEndian.PutUint32(head[4:], uint32(len(head)-namesHead)/4)
-	binary.LittleEndian.PutUint64(head[8:], uint64(c.size))
-	binary.LittleEndian.PutUint32(head, crc32.Checksum(head[4:], castagnoli))
+	appendNames(&names, entries, c.size)
 	if _, err := c.log.Write(w.b); err != nil {
 		return err
 	}
@@ -187,6 +182,19 @@ func (p *past) append(entries []entry, now time.Time) error {
 		return nil
 	}
 	return c.flush()
+}
+
+// appendNames writes what a record at an offset of the log can be found by.
+func appendNames(w *writer, entries []entry, at int64) {
+	start := len(w.b)
+	w.b = append(w.b, make([]byte, namesHead)...)
+	for n := range entries {
+		entries[n].names(w)
+	}
+	head := w.b[start:]
+	binary.LittleEndian.PutUint32(head[4:], uint32(len(head)-namesHead)/4)
+	binary.LittleEndian.PutUint64(head[8:], uint64(at))
+	binary.LittleEndian.PutUint32(head, crc32.Checksum(head[4:], castagnoli))
 }
 
 func (c *chapter) flush() error {

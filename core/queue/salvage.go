@@ -25,13 +25,18 @@ func (e *Engine) damaged(i pebble.DataCorruptionInfo) {
 		return // said already
 	}
 	err := fmt.Errorf("%s is damaged, the next start keeps what is whole: %w", i.Path, i.Details)
-	path := e.fs.PathJoin(e.o.Dir, damagedMark)
-	f, merr := e.fs.Create(path, vfs.WriteCategoryUnspecified)
-	if merr == nil {
-		_, merr = f.Write([]byte(err.Error() + "\n"))
-		merr = errors.Join(merr, f.Sync(), f.Close(), e.syncDir(e.o.Dir))
-	}
+	merr := e.markDamaged(err.Error() + "\n")
 	e.stop.stop(errors.Join(err, merr))
+}
+
+// markDamaged has the next start build the database anew.
+func (e *Engine) markDamaged(why string) error {
+	f, err := e.fs.Create(e.fs.PathJoin(e.o.Dir, damagedMark), vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write([]byte(why))
+	return errors.Join(err, f.Sync(), f.Close(), e.syncDir(e.o.Dir))
 }
 
 // salvage builds the database anew, if the last run left the mark. A crash at any

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stagecoach-mta/stagecoach/core/command"
+	"github.com/stagecoach-mta/stagecoach/core/queue"
+	"github.com/stagecoach-mta/stagecoach/core/spool"
+)
+
+// TestQueueCheck: the queue of a server that runs is refused; of one that is stopped
+// what is wrong is found, told by the exit code, and repaired.
+func TestQueueCheck(t *testing.T) {
+	dir := t.TempDir()
+	where := filepath.Join(dir, "queue")
+	e, err := queue.Open(queue.Options{Dir: where})
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := &queue.Envelope{Sender: "tom@hanks.example", Recipients: []*queue.Recipient{{Address: "meg@ryan.example", Parent: -1}}}
+	if err := e.Put(t.Context(), env, spool.FromBytes([]byte("hello"))); err != nil {
+		t.Fatal(err)
+	}
+	do := func(code int, says string, args ...string) string {
+		t.Helper()
+		got, out, errs := run(t, append([]string{"queue", "check", "--data-dir", dir}, args...)...)
+		if got != code || !strings.Contains(out+errs, says) {
+			t.Fatalf("queue check %s: exit %d, want %d and %q; it says\n%s%s", strings.Join(args, " "), got, code, says, out, errs)
+		}
+		return out
+	}
+	do(command.ExitFailed, "stop the server that runs on "+where+" first")
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	do(command.ExitOK, "The queue is whole.")
+	stray := filepath.Join(where, "body", "0", "core")
+	if err := os.WriteFile(stray, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := do(command.ExitTest, "1 problem. `stagecoach queue check --repair`")
+	if !strings.Contains(out, stray) || strings.Contains(out, "\x1b") {
+		t.Errorf("it says\n%s", out)
+	}
+	var f queue.Findings
+	if err := json.Unmarshal([]byte(do(command.ExitTest, "", "--json")), &f); err != nil || f.Left != 1 || f.Problems[0].Where != stray {
+		t.Errorf("for machines: %+v %v", f, err)
+	}
+	do(command.ExitOK, "1 problem, repaired.", "--repair")
+	if _, err := os.Stat(filepath.Join(where, "aside", "core")); err != nil {
+		t.Error(err)
+	}
+	do(command.ExitOK, "The queue is whole.")
+	if code, _, errs := run(t, "queue", "check", "--data-dir", filepath.Join(dir, "nowhere")); code != command.ExitFailed || !strings.Contains(errs, "there is no queue in") {
+		t.Errorf("of nothing: exit %d, %s", code, errs)
+	}
+}
