@@ -189,7 +189,7 @@ func TestRefused(t *testing.T) {
 		{Options{Kind: "filter", Name: strings.Repeat("x", 64)}, "at most 62"},
 		{Options{Kind: "filter", Name: "imap", Taken: []string{"imap"}}, "take another name"},
 		{Options{Kind: "filter", Name: "subject", Lang: "perl"}, "name one of go, node, python"},
-		{Options{Kind: "storage", Name: "mail", Lang: "python"}, "take --lang go, or one of filter, access, deliver, directory in python"},
+		{Options{Kind: "storage", Name: "mail", Lang: "python"}, "take --lang go or node, or one of filter, access, deliver, directory in python"},
 		{Options{Kind: "filter", Name: "subject", Lang: "python", Module: "hanks.example/subject"}, "only Go has modules"},
 		{Options{Kind: "filter", Name: "subject", Lang: "python", SDK: checkout}, "leave --sdk out"},
 		{Options{Kind: "filter", Name: "subject", Module: "a b"}, "module path"},

@@ -28,10 +28,8 @@ export function compile(criterion) {
 class Matcher {
   #test;
 
-  constructor({ test, cost }) {
+  constructor({ test }) {
     this.#test = test;
-    /** Whether messages are asked for more than their columns. */
-    this.opens = cost > COLUMNS;
   }
 
   /**

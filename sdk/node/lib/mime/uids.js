@@ -39,8 +39,9 @@ export class UidSet {
     for (const [first, last] of this.ranges) for (let uid = first; uid <= last; uid++) yield uid;
   }
 
-  union(other) {
-    return new UidSet(merged([...this.ranges, ...other.ranges]));
+  /** What this set or one of the others has. */
+  union(...others) {
+    return new UidSet(merged([this, ...others].flatMap((s) => s.ranges)));
   }
 
   /** What both have. */
