@@ -137,9 +137,12 @@ func (x *site) deliver(most int) (int, error) {
 
 var siteAccounts = []string{"meg@ryan.example", "kathleen@ryan.example", "joe@ryan.example"}
 
+// found is a mail in a mailbox.
+type found struct{ account, text string }
+
 // mailboxes counts each text in each account.
-func (x *site) mailboxes() (map[string]int, error) {
-	found := map[string]int{}
+func (x *site) mailboxes() (map[found]int, error) {
+	all := map[found]int{}
 	for _, account := range siteAccounts {
 		a, err := x.s.Open(context.Background(), account)
 		if err != nil {
@@ -151,14 +154,14 @@ func (x *site) mailboxes() (map[string]int, error) {
 		}
 		err = a.Fetch(context.Background(), &v1.FetchRequest{MailboxId: list.Mailboxes[0].Id, Message: true}, func(it *v1.FetchResponse_Item) error {
 			_, text, _ := strings.Cut(string(it.Message.GetInline()), "Subject: ")
-			found[account+" Subject: "+text]++
+			all[found{account, "Subject: " + text}]++
 			return nil
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
-	return found, nil
+	return all, nil
 }
 
 func siteTrial(seed uint64, bugs siteBugs) (*simdisk.Trial, error) {
@@ -241,12 +244,12 @@ func (x *site) onceEach(all []*parcel, at int) error {
 	if s, err := x.q.Stats(context.Background()); err != nil || s.Messages != 0 {
 		return fmt.Errorf("%d messages stay in the queue: %w", s.Messages, err)
 	}
-	found, err := x.mailboxes()
+	there, err := x.mailboxes()
 	if err != nil {
 		return err
 	}
 	for _, p := range all {
-		copies := found[p.to[0]+" "+p.text]
+		copies := there[found{p.to[0], p.text}]
 		switch {
 		case p.acked <= at && copies != 1:
 			return fmt.Errorf("%.12q was acknowledged and is %d times in the mailbox", p.text, copies)
@@ -254,14 +257,14 @@ func (x *site) onceEach(all []*parcel, at int) error {
 			return fmt.Errorf("%.12q is %d times in the mailbox", p.text, copies)
 		}
 		for _, account := range p.to {
-			if n := found[account+" "+p.text]; n != copies {
+			if n := there[found{account, p.text}]; n != copies {
 				return fmt.Errorf("%.12q is %d times in one mailbox and %d times in another", p.text, copies, n)
 			}
-			delete(found, account+" "+p.text)
+			delete(there, found{account, p.text})
 		}
 	}
-	for text := range found {
-		return fmt.Errorf("a mailbox has %.60q, which nobody sent", text)
+	for f := range there {
+		return fmt.Errorf("the mailbox of %s has %.60q, which nobody sent", f.account, f.text)
 	}
 	return nil
 }
@@ -294,9 +297,9 @@ func TestPlantedDeliveryBugsAreFound(t *testing.T) {
 			r, err := c.Run(func(seed uint64) (*simdisk.Trial, error) { return siteTrial(seed, bugs) })
 			var v *simdisk.Violation
 			if !errors.As(err, &v) {
-				t.Fatalf("nobody noticed in %d states: %v", r.States, err)
+				t.Fatalf("nobody noticed the planted bug in %d states: %v", r.States, err)
 			}
-			t.Logf("after %d states: %.300s", r.States, err)
+			t.Logf("the planted bug was found after %d states, as it must be: %.300s", r.States, err)
 		})
 	}
 }

@@ -29,7 +29,7 @@ type moment struct {
 }
 
 // history is the operations of a workload. A crash must leave the store as it was
-// after the last one that was acknowledged or after the one that was under way.
+// after the last one that was acknowledged or after one that was under way.
 type history struct {
 	log     *simdisk.Log
 	moments []moment
@@ -37,7 +37,14 @@ type history struct {
 	judged  simdisk.Judged
 }
 
-// under are the indexes of those two; they are one when nothing was under way.
+// begin is a new operation.
+func (h *history) begin(now time.Time) *moment {
+	h.moments = append(h.moments, moment{begun: h.log.Len(), acked: 1 << 40, now: now})
+	return &h.moments[len(h.moments)-1]
+}
+
+// under are the indexes of the last one that was acknowledged and the last one that
+// was under way; they are one when nothing was.
 func (h *history) under(at int) (acked, begun int) {
 	for i, m := range h.moments {
 		if m.acked <= at {
@@ -107,9 +114,12 @@ func (h *history) judge(s *Store, acked, begun int) error {
 	if err != nil {
 		return err
 	}
-	allowed := []string{h.moments[acked].state, h.moments[begun].state}
+	var allowed []string
+	for _, m := range h.moments[acked : begun+1] {
+		allowed = append(allowed, m.state)
+	}
 	if !slices.Contains(allowed, is) {
-		return fmt.Errorf("the store is\n%s\nand neither what was acknowledged\n%s\nnor what was under way\n%s", is, allowed[0], allowed[1])
+		return fmt.Errorf("the store is\n%s\nand neither what was acknowledged nor what was under way:\n%s", is, strings.Join(allowed, "\nor\n"))
 	}
 	// The queue repeats all that it has no result of, and some that it has.
 	for i, m := range h.moments[:begun+1] {
@@ -123,7 +133,7 @@ func (h *history) judge(s *Store, acked, begun int) error {
 		if !slices.Equal(got, m.results) {
 			return fmt.Errorf("deposit %s (%d) was answered with %q and is now with %q", m.deposit.QueueId, i, m.results, got)
 		}
-		if i == begun {
+		if i > acked {
 			is = m.state // by now it is there, once
 		}
 	}

@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // against testdata: a change of it is to be seen.
 func TestOrderOfIO(t *testing.T) {
 	ctx := context.Background()
-	w := &world{t: t, d: simdisk.New(), steady: &simdisk.Steady{}, now: crashStart}
+	w := &world{t: t, d: simdisk.New(), steady: &simdisk.Steady{}, now: crashStart, gate: simdisk.NewGate()}
 	log := w.d.Record()
 	g := golden{t: t, log: log}
 	large := "Subject: large\r\n\r\n" + strings.Repeat("x\r\n", smallBody)

@@ -35,9 +35,9 @@ func TestPlantedBugsAreFound(t *testing.T) {
 			r, err := c.Run(func(seed uint64) (*simdisk.Trial, error) { return l.run(t, seed) })
 			var v *simdisk.Violation
 			if !errors.As(err, &v) {
-				t.Fatalf("nobody noticed in %d states: %v", r.States, err)
+				t.Fatalf("nobody noticed the planted bug in %d states: %v", r.States, err)
 			}
-			t.Logf("after %d states: %.300s", r.States, err)
+			t.Logf("the planted bug was found after %d states, as it must be: %.300s", r.States, err)
 		})
 	}
 }

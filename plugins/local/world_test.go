@@ -44,10 +44,11 @@ type world struct {
 	now    time.Time
 	n      int
 	h      *history
+	gate   *simdisk.Gate // before the syncs of the database's log, for together
 }
 
 func (l workload) run(t testing.TB, seed uint64) (*simdisk.Trial, error) {
-	w := &world{workload: l, t: t, rng: rand.New(rand.NewPCG(seed, 1)), d: l.disk, steady: &simdisk.Steady{}, now: crashStart}
+	w := &world{workload: l, t: t, rng: rand.New(rand.NewPCG(seed, 1)), d: l.disk, steady: &simdisk.Steady{}, now: crashStart, gate: simdisk.NewGate()}
 	if w.d == nil {
 		w.d = simdisk.New()
 	}
@@ -57,9 +58,13 @@ func (l workload) run(t testing.TB, seed uint64) (*simdisk.Trial, error) {
 	err := w.open()
 	for n := 0; n < l.steps && err == nil; n++ {
 		w.now = w.now.Add(time.Second)
-		m := moment{begun: w.h.log.Len(), acked: 1 << 40, now: w.now}
-		w.h.moments = append(w.h.moments, m)
-		at := &w.h.moments[len(w.h.moments)-1]
+		if l.disk == nil && l.spoil == nil && n > len(crashAccounts) && n%7 == 6 {
+			if err = w.together(); err != nil {
+				return trial, fmt.Errorf("step %d: %w", n, err)
+			}
+			continue
+		}
+		at := w.h.begin(w.now)
 		switch {
 		case n < len(crashAccounts):
 			_, err = w.s.Open(context.Background(), crashAccounts[n])
@@ -98,6 +103,7 @@ func (w *world) open() (err error) {
 	if w.wrap != nil {
 		fs = w.wrap(fs)
 	}
+	fs = w.gate.FS(fs, func(path string) bool { return strings.HasSuffix(path, ".log") })
 	w.s, err = quiet(Options{FS: fs, Now: func() time.Time { return w.now }, Tune: w.steady.Tune, Exit: w.exit})
 	return err
 }
@@ -183,13 +189,18 @@ func (w *world) deposits() (out []*v1.DepositRequest) {
 	return out
 }
 
-// deposit brings a new message, some by the name of the spool's file.
-func (w *world) deposit(m *moment) (err error) {
-	text := w.text()
-	req := &v1.DepositRequest{QueueId: fmt.Sprintf("q%d", w.n), Message: inlineMessage(text), ReturnPath: "tom@hanks.example"}
+func (w *world) newDeposit() (text string, req *v1.DepositRequest) {
+	text = w.text()
+	req = &v1.DepositRequest{QueueId: fmt.Sprintf("q%d", w.n), Message: inlineMessage(text), ReturnPath: "tom@hanks.example"}
 	for i, account := range crashAccounts[:1+w.rng.IntN(len(crashAccounts))] {
 		req.Targets = append(req.Targets, &v1.DepositRequest_Target{Key: int32(i), Account: account, Mailbox: []string{"", "Lists/new"}[w.rng.IntN(2)]})
 	}
+	return text, req
+}
+
+// deposit brings a new message, some by the name of the spool's file.
+func (w *world) deposit(m *moment) (err error) {
+	text, req := w.newDeposit()
 	m.deposit = req
 	if w.rng.IntN(2) == 0 && len(text) > smallBody {
 		linked, err := w.spool(text)
