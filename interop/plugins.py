@@ -6,13 +6,16 @@ import collections
 import hashlib
 import hmac
 import json
+import os
+import poplib
 import re
 import smtplib
 import threading
 
 from conform import TAGGER, WEBHOOK, Answers, script
 from crash import killing, only_held
-from harness import CONFIGS, HOST, MEG, PLUGINS, PRIVATE, TOM, Failed, Mailbox, arrived, case, check, ident_of, new_mail, private, same_mail, until
+from harness import (BIN, CONFIGS, HOST, MEG, PASSWORD, PLUGINS, PRIVATE, TOM, WORK, Failed, Mailbox, arrived, case, check, ident_of, new_mail,
+                     private, run, same_mail, until)
 from protocol import Wire, stuffed
 
 HOOK = PRIVATE.base + 8080
@@ -367,3 +370,87 @@ def exec_killed():
         got = load.arrived(elsewhere=held)
         check(all(b"\r\nX-Checked: yes\r\n" in b"\r\n" + mail[:mail.index(b"\r\n\r\n")] for mail in got), "a mail went past the script")
     return f"4 kills and reloads: {load}, {len(held)} held"
+
+
+# --- a storage as `plugin new` writes it ---
+
+
+def on_new_storage(language, name):
+    """A server of a case's own whose mail is kept by a new storage, named "shelf"."""
+    folder = WORK / f"{name}-shelf"
+    written = json.loads(run(BIN, "plugin", "new", "storage", "shelf", "--lang", language, "--dir", folder, "--json"))
+    if "npm ci" in written["Commands"]:
+        run("npm", "ci", cwd=folder, env=dict(os.environ, npm_config_offline="true"))
+    server = private(name)
+    text, embedded = server.config.read_text(), 'storage "local" "mail" {}'
+    check(embedded in text and "storage.local.mail" in text, f"configs/dev.hcl has no {embedded}: change it here too")
+    named = written["Config"].replace('storage "shelf" "my" {}', 'storage "shelf" "mail" {}')
+    server.config.write_text(text.replace(embedded, named).replace("storage.local.mail", "storage.shelf.mail"))
+    return server
+
+
+def reads_it(server):
+    """IMAP and POP3 read what was sent, sort it into folders, find it, and remove it."""
+    mails = [new_mail(), new_mail(body="Gr\u00fc\u00dfe \u2713\r\n.\r\n..\r\n".encode(), subject="=?utf-8?q?Gr=C3=BC=C3=9Fe?="),
+             new_mail(body=b"".join(b"%070d\r\n" % n for n in range(3000)))]
+    for mail in mails:
+        starts(send(mail, MEG), "250")
+    arrived(mails, port=PRIVATE.imap)
+    pop = poplib.POP3(HOST, PRIVATE.pop3, timeout=60)
+    pop.user(MEG)
+    pop.pass_(PASSWORD)
+    got = {ident_of(m): m for m in (b"\r\n".join(pop.retr(n)[1]) + b"\r\n" for n in range(1, pop.stat()[0] + 1))}
+    for mail in mails:
+        same_mail(mail, got[ident_of(mail)], "POP3")
+    with Mailbox(port=PRIVATE.imap) as box:
+        box.call("create", "Lists/Nuts")
+        box.call("select", "INBOX")
+        sizes = re.findall(r"RFC822.SIZE (\d+)", str(box.call("fetch", "1:*", "(RFC822.SIZE ENVELOPE BODYSTRUCTURE)")))
+        check(sorted(map(int, sizes)) == sorted(len(m) for m in box.mails()), f"sizes: {sizes}")
+        box.imap.literal = "gr\u00fc\u00dfe".encode()
+        found = box.call("search", "UTF-8", "SUBJECT")[0].split()
+        check(len(found) == 1, f"found by an encoded subject: {found}")
+        box.call("store", found[0].decode(), "+FLAGS", "(\\Flagged $Work)")
+        box.call("copy", found[0].decode(), "Lists/Nuts")
+        same_mail(mails[1], box.mails("Lists/Nuts")[0], "Lists/Nuts")
+        flags = str(box.call("fetch", "1", "(FLAGS)"))
+        check("Flagged" in flags and "$Work" in flags, f"flags of the copy: {flags}")
+    pop.dele(1)
+    pop.quit()
+    with Mailbox(port=PRIVATE.imap) as box:
+        check(box.count() == len(mails) - 1, f"{box.count()} mails after one was removed by POP3")
+        box.empty()
+
+
+def keeps_it(server):
+    """Killed and reloaded under load: each mail is there once, and IMAP never sees
+    less than before."""
+    seen, instance = [0], "storage.shelf.mail"
+    again = reloads(server, instance)
+
+    def look():
+        try:
+            with Mailbox(port=PRIVATE.imap) as box:
+                now = box.count()
+        except (OSError, Mailbox.Error):
+            return False
+        check(now >= seen[0], f"{now} mails in the INBOX, and before the kill {seen[0]}")
+        seen[0] = now
+        return True
+
+    def between():
+        again()
+        until(60, "IMAP works again", look)
+
+    load = killing(server, instance, between=between, kills=4)
+    check(not load.deferred, f"{len(load.deferred)} mails were put off: {load.deferred[:1]}")
+    server.drained(120)
+    load.arrived()
+    return f"4 kills and reloads: {load}"
+
+
+@case(seconds=300, shared=False)
+def new_node_storage():
+    with on_new_storage("node", "new_node_storage") as server:
+        reads_it(server)
+        return keeps_it(server)
