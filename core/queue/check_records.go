@@ -109,7 +109,7 @@ func (c *checker) shapes() error {
 func (c *checker) shape(it *pebble.Iterator) (string, error) {
 	k := it.Key()
 	sealed := false
-	ok := true
+	var ok bool
 	switch k[0] {
 	case keyMessage:
 		ok = len(k) == messageKeyLen || len(k) == journalKeyLen
