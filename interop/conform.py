@@ -182,7 +182,7 @@ def new_python_plugins():
     return new_plugins("python")
 
 
-@case(seconds=480, shared=False)
+@case(seconds=900, shared=False)
 def new_node_plugins():
     return new_plugins("node")
 
