@@ -76,8 +76,10 @@ func quiet(opts Options) (*Store, error) {
 	return s, nil
 }
 
-func recovered(fs vfs.FS, now time.Time) (*Store, error) {
-	return quiet(Options{FS: fs, Now: func() time.Time { return now }, Tune: new(simdisk.Steady).Tune})
+func recovered(fs vfs.FS, now time.Time) (*Store, error) { return recoveredUntil(fs, now, nil) }
+
+func recoveredUntil(fs vfs.FS, now time.Time, exit func(int)) (*Store, error) {
+	return quiet(Options{FS: fs, Now: func() time.Time { return now }, Tune: new(simdisk.Steady).Tune, Exit: exit})
 }
 
 func recoverStore(d *simdisk.Disk) error {
@@ -90,9 +92,27 @@ func recoverStore(d *simdisk.Disk) error {
 
 // check opens what a crash left and says what is wrong with what is found there.
 func (h *history) check(d *simdisk.Disk, at int) error {
+	ended, done := make(chan error, 1), make(chan error, 1)
+	exit := func(code int) {
+		select {
+		case ended <- fmt.Errorf("the process ends with %d", code):
+		default:
+		}
+		select {} // it holds locks that nobody may get
+	}
+	go func() { done <- h.checkUntil(d, at, exit) }()
+	select {
+	case err := <-done:
+		return err
+	case err := <-ended:
+		return err
+	}
+}
+
+func (h *history) checkUntil(d *simdisk.Disk, at int, exit func(int)) error {
 	acked, begun := h.under(at)
 	last := h.moments[begun]
-	s, err := recovered(d, last.now)
+	s, err := recoveredUntil(d, last.now, exit)
 	if err != nil {
 		return err
 	}

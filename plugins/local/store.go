@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unicode/utf8"
@@ -74,6 +75,7 @@ type Store struct {
 	blobs      blobs
 	views      views
 	space      space
+	opened     atomic.Bool
 	stop       chan struct{}
 	garbage    chan struct{}
 	workers    sync.WaitGroup
@@ -123,7 +125,7 @@ func New(opts Options) (*Store, error) {
 	cache := pebble.NewCache(s.opts.CacheBytes)
 	defer cache.Unref()
 	o := &pebble.Options{
-		FS:                 s.fs,
+		FS:                 dbFS{s.fs, s},
 		Cache:              cache,
 		FormatMajorVersion: pebble.FormatNewest,
 		MemTableSize:       16 << 20,
@@ -144,6 +146,7 @@ func New(opts Options) (*Store, error) {
 		db.Close()
 		return nil, fmt.Errorf("storage local: open %s: %w", opts.Dir, err)
 	}
+	s.opened.Store(true)
 	s.workers.Go(s.collector)
 	return s, nil
 }

@@ -29,15 +29,15 @@ type workload struct {
 	// spoil is a bug in it, after each step; mend is one in how it opens.
 	spoil func(s *Store, m *moment) error
 	mend  func(s *Store) error
-	disk  *simdisk.Disk // which may fail; nil: a new one
-	exit  func(int)
 }
 
 // world is a workload that runs.
 type world struct {
 	workload
 	t      testing.TB
+	chance *rand.PCG
 	rng    *rand.Rand
+	exit   func(int)
 	d      *simdisk.Disk
 	steady *simdisk.Steady
 	s      *Store
@@ -47,18 +47,22 @@ type world struct {
 	gate   *simdisk.Gate // before the syncs of the database's log, for together
 }
 
-func (l workload) run(t testing.TB, seed uint64) (*simdisk.Trial, error) {
-	w := &world{workload: l, t: t, rng: rand.New(rand.NewPCG(seed, 1)), d: l.disk, steady: &simdisk.Steady{}, now: crashStart, gate: simdisk.NewGate()}
-	if w.d == nil {
-		w.d = simdisk.New()
-	}
+func newWorld(t testing.TB, l workload, d *simdisk.Disk, seed uint64) *world {
+	w := &world{workload: l, t: t, d: d, steady: &simdisk.Steady{}, now: crashStart, gate: simdisk.NewGate()}
+	w.chance = rand.NewPCG(seed, 1)
+	w.rng = rand.New(w.chance)
 	w.h = &history{log: w.d.Record(), mend: l.mend}
 	w.h.moments = []moment{{now: w.now}}
+	return w
+}
+
+func (l workload) run(t testing.TB, seed uint64) (*simdisk.Trial, error) {
+	w := newWorld(t, l, simdisk.New(), seed)
 	trial := &simdisk.Trial{Log: w.h.log, Check: w.h.check, Recover: recoverStore, Oracle: w.h.oracle}
 	err := w.open()
 	for n := 0; n < l.steps && err == nil; n++ {
 		w.now = w.now.Add(time.Second)
-		if l.disk == nil && l.spoil == nil && n > len(crashAccounts) && n%7 == 6 {
+		if l.spoil == nil && n > len(crashAccounts) && n%7 == 6 {
 			if err = w.together(); err != nil {
 				return trial, fmt.Errorf("step %d: %w", n, err)
 			}
