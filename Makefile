@@ -8,6 +8,7 @@ DATA    ?=
 SUITES  ?=
 STATES  ?=
 SEED    ?=
+ROUNDS  ?=
 
 MAILS        ?= 1000000
 DESTINATIONS ?= 1000
@@ -16,7 +17,7 @@ LINT_VERSION               := v2.15.0
 PROTOC_GEN_GO_VERSION      := v1.36.12
 PROTOC_GEN_GO_GRPC_VERSION := v1.6.2
 
-.PHONY: all build run test race lint simulate interop bench fuzz generate clean help
+.PHONY: all build run test race lint simulate interop durable crash bench fuzz generate clean help
 
 all: build
 
@@ -49,7 +50,10 @@ interop: build ## Real mail clients against the development server (installs Deb
 bench: ## Benchmarks; print ratios against a yardstick measured in the same run (BENCH, BENCHTIME, PACKAGES)
 	BENCH="$(BENCH)" BENCHTIME="$(BENCHTIME)" PACKAGES="$(PACKAGES)" bash .ci/bench
 
-crash: ## Explore STATES power cuts of queue and storage (default 100000; SEED to repeat a run)
+durable: build ## ROUNDS (default 500) kills and disk faults of the real binary under load, and a full disk (SEED to repeat; installs Debian packages, as root)
+	ROUNDS=$(or $(ROUNDS),500) SEED="$(SEED)" bash interop/run $(abspath $(BIN)) kill_loop io_faults disk_full
+
+crash: ## Explore STATES power cuts of queue and storage (default 100000), and fail every I/O (SEED to repeat a run)
 	STATES="$(STATES)" SEED="$(SEED)" bash .ci/crash
 
 fuzz: ## Fuzz every parser that meets the network, FUZZTIME each (default 30s)

@@ -93,10 +93,18 @@ class Server:
         self.process = None
 
     def start(self, seconds=60):
+        self.spawn()
+        return self.ready(seconds)
+
+    def spawn(self):
+        """Starts the process and does not wait for it."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 [BIN, "serve", "--quiet", "-c", str(self.config), "--data-dir", str(self.data)],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+    def ready(self, seconds=60):
+        """Waits until it serves."""
 
         def up():
             check(self.running(), f"the server ended with {self.process.returncode}:\n{tail(self.log)}")

@@ -16,8 +16,8 @@ class Load:
     LIMIT = 30000
     PER_SESSION = 500  # the server ends a session after 1,000 with a 421
 
-    def __init__(self, mails=LIMIT, senders=8, seconds=180, to=MEG, prefix="load"):
-        self.to = to
+    def __init__(self, mails=LIMIT, senders=8, seconds=180, to=MEG, prefix="load", sender=None, sizes=(100,)):
+        self.to, self.from_, self.sizes = to, sender, sizes
         self.end = time.monotonic() + seconds
         self.open_end = mails == self.LIMIT
         self.names = iter([f"{prefix}-{n:05d}" for n in range(1, mails + 1)])
@@ -63,14 +63,15 @@ class Load:
                     name = None if self.enough.is_set() else next(self.names, None)
                 if name is None:
                     break
-                mail = new_mail(name, body=(name + " ").encode() * 20 + b"\r\n" + b"x" * 78 + b"\r\n")
                 with self.lock:
+                    size = self.sizes[len(self.mails) % len(self.sizes)]
+                    mail = new_mail(name, body=(name + " ").encode() * 20 + b"\r\n" + (b"x" * 78 + b"\r\n") * max(1, size // 80))
                     self.mails[name] = mail
             try:
                 if session is None:
                     session = smtplib.SMTP(HOST, PRIVATE.mx, timeout=60)
                 # The sender's address is the mail's name: the queue lists it.
-                session.sendmail(f"{name}@hanks.example", [self.to], mail)
+                session.sendmail(self.from_ or f"{name}@hanks.example", [self.to], mail)
             except ConnectionRefusedError:  # there is no server at the moment
                 time.sleep(0.05)
             except (smtplib.SMTPException, OSError) as why:

@@ -23,6 +23,7 @@ import protocol  # noqa: F401
 import read  # noqa: F401
 import bulk  # noqa: F401
 import crash  # noqa: F401
+import durable  # noqa: F401
 import chaos  # noqa: F401
 import conform  # noqa: F401
 import plugins  # noqa: F401
