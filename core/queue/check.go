@@ -90,6 +90,7 @@ const maxProblems = 1000
 
 // The kinds of things that are checked.
 const (
+	ofLogs     = "logs of the database"
 	ofTables   = "tables of the database"
 	ofRecords  = "records"
 	ofMessages = "messages"
@@ -144,6 +145,9 @@ type checker struct {
 
 func (c *checker) run() error {
 	if err := c.unlocked(); err != nil {
+		return err
+	}
+	if err := c.logs(); err != nil {
 		return err
 	}
 	if err := c.pendingSalvage(); err != nil {

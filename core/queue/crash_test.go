@@ -175,6 +175,9 @@ func (h *history) check(d *simdisk.Disk, at int) error {
 	if err != nil {
 		return err
 	}
+	if _, err := d.Stat("queue/db.damaged"); err == nil {
+		return errors.Join(errors.New("what a power cut tore is taken for damage"), e.Close())
+	}
 	content, err := simdisk.SumDB(e.db)
 	if err != nil {
 		return errors.Join(err, e.Close())

@@ -171,8 +171,16 @@ func (e *Engine) openDB() error {
 	e.tuned(opts)
 	e.tuned(opts)
 	var db *pebble.DB
+	path := e.fs.PathJoin(e.o.Dir, "db")
+	_, fresh := e.fs.Stat(path)
 	err := guard(e.stop, func() (err error) {
-		db, err = pebble.Open(e.fs.PathJoin(e.o.Dir, "db"), opts)
+		if db, err = pebble.Open(path, opts); err == nil && fresh != nil {
+			// The first log of a new database does not say how much of it was synced:
+			// see log.go. The second one does.
+			if err = db.Close(); err == nil {
+				db, err = pebble.Open(path, opts)
+			}
+		}
 		return err
 	})
 	if err == nil {

@@ -45,6 +45,9 @@ func (e *Engine) salvage() error {
 	fs, dir := e.fs, e.o.Dir
 	mark, db := fs.PathJoin(dir, damagedMark), fs.PathJoin(dir, "db")
 	fresh, aside := fs.PathJoin(dir, "db.new"), fs.PathJoin(dir, "db.damaged")
+	if err := e.mendLogs(); err != nil {
+		return err
+	}
 	if _, err := fs.Stat(mark); errors.Is(err, os.ErrNotExist) {
 		return nil
 	} else if err != nil {
