@@ -243,7 +243,13 @@ def io_faults():
                 finally:
                     if tracer.poll() is None:
                         tracer.send_signal(signal.SIGINT)
-                    tracer.wait(30)
+                    try:
+                        tracer.wait(5)
+                    except subprocess.TimeoutExpired:
+                        # It waits for a thread of a process that is ending: the
+                        # system lets go of all that a dead tracer held.
+                        tracer.kill()
+                        tracer.wait(30)
                 hit = injected(trace)
                 print(f"round {n}: {error} for {calls} of {who}: {hit} injected", flush=True)
                 key = f"{error} {calls} of {who.split('.')[0]}"
