@@ -83,11 +83,18 @@ func serveFile(t *testing.T, path, dir string) *serving {
 			t.Log(s.log.String())
 		}
 	})
-	eventually(t, func() error {
+	listening(s, done)
+	return s
+}
+
+// listening waits until a server says where it listens; ended tells that it has.
+func listening[T any](s *serving, ended chan T) {
+	s.t.Helper()
+	eventually(s.t, func() error {
 		select {
-		case code := <-done:
-			done <- code
-			t.Fatalf("it ended with %d", code)
+		case how := <-ended:
+			ended <- how
+			s.t.Fatalf("the server ended: %v", how)
 		default:
 		}
 		s.metric, s.smtp = s.printed(`http://([^ ]+)/metrics`), s.printed(`receive\.smtp\.mx +([^ \n]+)`)
@@ -96,7 +103,6 @@ func serveFile(t *testing.T, path, dir string) *serving {
 		}
 		return nil
 	})
-	return s
 }
 
 // printed finds the last of what the server said of itself.

@@ -38,19 +38,7 @@ func serveProgram(t *testing.T, path, dir string) *serving {
 			t.Logf("%.30000s", s.log)
 		}
 	})
-	eventually(t, func() error {
-		select {
-		case err := <-ended:
-			ended <- err
-			t.Fatalf("the server ended: %v", err)
-		default:
-		}
-		s.metric, s.smtp = s.printed(`http://([^ ]+)/metrics`), s.printed(`receive\.smtp\.mx +([^ \n]+)`)
-		if s.metric == "" || s.smtp == "" {
-			return fmt.Errorf("it does not say where it listens: %q", s.out.String())
-		}
-		return nil
-	})
+	listening(s, ended)
 	return s
 }
 

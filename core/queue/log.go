@@ -125,6 +125,15 @@ type logState struct {
 	limit int64   // from here on it is what a power cut tore
 }
 
+// damage says where the gaps are.
+func (s logState) damage() string {
+	text := fmt.Sprintf("damaged at octet %d", s.gaps[0])
+	if n := len(s.gaps) - 1; n > 0 {
+		text += fmt.Sprintf(" and in %d places behind it", n)
+	}
+	return text
+}
+
 func inspectLog(r io.Reader, num uint32) (s logState, err error) {
 	var synced int64
 	var gaps []int64
@@ -206,8 +215,7 @@ func (e *Engine) mendLog(name string, num uint32) error {
 	if err != nil || len(s.gaps) == 0 {
 		return err
 	}
-	reason := fmt.Errorf("%s is damaged at octet %d, and in %d places in all", path.Base(name), s.gaps[0], len(s.gaps))
-	if err := e.markDamaged(reason.Error() + "\n"); err != nil {
+	if err := e.markDamaged(path.Base(name) + " is " + s.damage() + "\n"); err != nil {
 		return err
 	}
 	fresh, aside := name+".mended", name+".damaged"
@@ -246,8 +254,7 @@ func (c *checker) logs() error {
 		err := c.e.readLog(name, func(r io.Reader) (err error) { s, err = inspectLog(r, num); return err })
 		c.see(ofLogs, 1)
 		if len(s.gaps) > 0 {
-			ps = append(ps, Problem{What: ofLogs, Where: name, Text: fmt.Sprintf(
-				"damaged at octet %d, and in %d places in all: mail and results that stood there are lost, though they were acknowledged", s.gaps[0], len(s.gaps))})
+			ps = append(ps, Problem{What: ofLogs, Where: name, Text: s.damage() + ": mail and results that stood there are lost, though they were acknowledged"})
 		}
 		return err
 	})
