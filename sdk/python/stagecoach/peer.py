@@ -17,7 +17,7 @@ from typing import Callable, Optional
 import grpc
 
 from stagecoach.fail import Failure
-from stagecoach.session import DEFAULT_CREDITS, Caller, Deadlines, Handler, Serving
+from stagecoach.session import DEFAULT_CREDITS, Caller, Deadlines, Handler, Serving, read_frame
 from stagecoach.v1 import plugin_pb2 as v1
 
 TOKEN_KEY = "stagecoach-token"
@@ -68,7 +68,7 @@ class PeerServer:
         self._listener.settimeout(0.2)
         self._server = grpc.server(ThreadPoolExecutor(256, "peer"), options=OPTIONS)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {
-            "Session": grpc.stream_stream_rpc_method_handler(self._session, v1.Frame.FromString, v1.Frame.SerializeToString)}),))
+            "Session": grpc.stream_stream_rpc_method_handler(self._session, read_frame, v1.Frame.SerializeToString)}),))
         self._server.add_insecure_port("unix:" + self._path)
         self._server.start()
         self._accepting = threading.Thread(target=self._accept, name="data socket", daemon=True)

@@ -14,7 +14,7 @@ import grpc
 from stagecoach import plugin as kinds
 from stagecoach.peer import OPTIONS, Peer, PeerServer, Tokens
 from stagecoach.schema import Mistake, Mistakes, decode, schema_of
-from stagecoach.session import Deadlines, Serving
+from stagecoach.session import Deadlines, Serving, read_frame
 from stagecoach.v1 import plugin_pb2 as v1
 
 SERVICE = "stagecoach.plugin.v1.Plugin"
@@ -67,7 +67,7 @@ class Service:
 
     def _methods(self) -> dict:
         methods = {"Session": grpc.stream_stream_rpc_method_handler(
-            self._session, v1.Frame.FromString, v1.Frame.SerializeToString)}
+            self._session, read_frame, v1.Frame.SerializeToString)}
         for name in ("Describe", "Configure", "Ready", "Drain", "Health", "Metrics", "Rebind"):
             methods[name] = grpc.unary_unary_rpc_method_handler(
                 getattr(self, "_" + name.lower()), getattr(v1, name + "Request").FromString,

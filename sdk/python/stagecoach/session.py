@@ -9,9 +9,10 @@ import queue
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Iterable, Iterator, Optional
+from typing import Any, Callable, Iterable, Iterator, Optional, Union
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from stagecoach.fail import Failure
 from stagecoach.v1 import plugin_pb2 as v1
@@ -19,8 +20,59 @@ from stagecoach.v1 import plugin_pb2 as v1
 # DEFAULT_CREDITS is how many calls a caller may have under way when the serving
 # side said nothing.
 DEFAULT_CREDITS = 64
+# Octets of replies before the last ones that wait for the peer to take them.
+WAITING = 1 << 20
 
 log = logging.getLogger("stagecoach")
+
+
+class Unreadable:
+    """A frame that is none of this contract, with the id that it has."""
+
+    def __init__(self, id: int, why: str):
+        self.id, self.why = id, why
+
+
+def read_frame(octets: bytes) -> Union[v1.Frame, Unreadable]:
+    """Reads a frame. Python's protobuf takes no message that nests deeper than 100,
+    and no text that is not UTF-8: that is one call's mistake, of which the others
+    must not hear, as they would if gRPC ended the stream for it."""
+    try:
+        return v1.Frame.FromString(octets)
+    except DecodeError as e:
+        id = _frame_id(octets)
+        if not id:
+            raise
+        return Unreadable(id, str(e))
+
+
+def _frame_id(octets: bytes) -> int:
+    """The id of a frame of which the rest cannot be read; 0 if that cannot be read
+    either. The last one counts, as protobuf has it."""
+    id = at = 0
+    while at < len(octets):
+        tag, at = _varint(octets, at)
+        if at and tag == 1 << 3:
+            id, at = _varint(octets, at)
+        elif at and tag & 7 == 2:
+            length, at = _varint(octets, at)
+            at = at and at + length
+        else:  # there is nothing else in a frame
+            return 0
+        if not at:
+            return 0
+    return id if at == len(octets) else 0
+
+
+def _varint(octets: bytes, at: int) -> tuple[int, int]:
+    """The number at a place, and where it ends; 0 if it does not."""
+    value = shift = 0
+    for i in range(at, min(at + 10, len(octets))):
+        value |= (octets[i] & 0x7f) << shift
+        if octets[i] < 0x80:
+            return value & 0xffff_ffff_ffff_ffff, i + 1
+        shift += 7
+    return 0, 0
 
 
 class Call:
@@ -31,6 +83,7 @@ class Call:
         self._deadline = time.monotonic() + deadline_ms / 1000 if deadline_ms > 0 else None
         self._over = threading.Event()
         self._why: Optional[Failure] = None
+        self._then: list[Callable[[], None]] = []
 
     @property
     def cancelled(self) -> bool:
@@ -47,12 +100,24 @@ class Call:
         """Sleeps, but not longer than somebody waits; true if nobody does."""
         return self._over.wait(seconds)
 
+    def when_over(self, then: Callable[[], None]) -> None:
+        """Calls then, once, when nobody waits any more or the call is answered; now
+        if that is so already. It comes in any thread, and must not take long."""
+        with self._session._lock:
+            if not self._over.is_set():
+                self._then.append(then)
+                return
+        then()
+
+    def failure(self) -> Failure:
+        """Why nobody waits any more."""
+        return self._why or Failure("CANCELLED", "the call is answered")
+
     def send(self, reply: v1.Reply) -> None:
-        """Sends a reply before the last one; raises Failure if nobody wants it."""
-        if self._why:
-            raise self._why
+        """Sends a reply before the last one; waits while the peer is slow to take
+        what was sent before. Raises Failure if nobody wants it."""
         reply.more = True
-        self._session.frame(v1.Frame(id=self.id, reply=reply))
+        self._session.send(self, v1.Frame(id=self.id, reply=reply))
 
 
 Handler = Callable[[v1.Call, Call], v1.Reply]
@@ -103,29 +168,50 @@ class Serving:
         self._handler, self._max, self._pool, self._deadlines = handler, max_concurrent, pool, deadlines
         self._out: queue.SimpleQueue = queue.SimpleQueue()
         self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
+        self._waiting = 0  # octets of replies that were sent and not yet taken
         self._calls: dict[int, Call] = {}
         self._busy = 0  # handlers under way and waiting, also of calls that are over
         self._closed = False
 
     def frame(self, frame: v1.Frame) -> None:
-        self._out.put(frame)
+        self._out.put((frame, 0))
+
+    def send(self, call: Call, frame: v1.Frame) -> None:
+        """Sends a reply before a call's last one, when there is room."""
+        size = frame.ByteSize()
+        with self._room:
+            while self._calls.get(call.id) is call and self._waiting > WAITING:
+                self._room.wait()
+            if self._calls.get(call.id) is not call:
+                raise call.failure()
+            self._waiting += size
+            self._out.put((frame, size))
 
     def credit(self, delta: int) -> None:
         """Changes what the caller may have under way."""
         self.frame(v1.Frame(credit=v1.Credit(delta=delta)))
 
-    def run(self, requests: Iterable[v1.Frame]) -> Iterator[v1.Frame]:
+    def run(self, requests: Iterable[Union[v1.Frame, Unreadable]]) -> Iterator[v1.Frame]:
         """Yields the frames to send until the caller ends the session."""
         threading.Thread(target=self._receive, args=(requests,), name="session", daemon=True).start()
         while True:
-            frame = self._out.get()
+            frame, size = self._out.get()
             if frame is None:
                 return
-            yield frame
+            yield frame  # gRPC comes back when the stream has taken it
+            if size:
+                with self._room:
+                    self._waiting -= size
+                    self._room.notify_all()
 
-    def _receive(self, requests: Iterable[v1.Frame]) -> None:
+    def _receive(self, requests: Iterable[Union[v1.Frame, Unreadable]]) -> None:
         try:
             for frame in requests:
+                if isinstance(frame, Unreadable):
+                    why = Failure("INVALID", "the call cannot be read: " + frame.why)
+                    self.frame(v1.Frame(id=frame.id, reply=v1.Reply(problem=why.problem())))
+                    continue
                 body = frame.WhichOneof("body")
                 if body == "call":
                     self._start(frame.id, frame.call)
@@ -147,7 +233,7 @@ class Serving:
             self._closed, calls = True, list(self._calls.values())
         for call in calls:
             self.end(call, Failure("CANCELLED", "the session ended"))
-        self._out.put(None)
+        self._out.put((None, 0))
 
     def idle(self) -> bool:
         """No call is under way."""
@@ -201,14 +287,21 @@ class Serving:
         self._finish(call, v1.Reply(problem=why.problem()))
 
     def _finish(self, call: Call, reply: Optional[v1.Reply]) -> None:
-        with self._lock:
+        reply = reply or v1.Reply()
+        reply.more = False
+        with self._room:
             if self._calls.get(call.id) is not call:
                 return
             del self._calls[call.id]
-        call._over.set()
-        reply = reply or v1.Reply()
-        reply.more = False
-        self.frame(v1.Frame(id=call.id, reply=reply))
+            call._over.set()
+            self.frame(v1.Frame(id=call.id, reply=reply))
+            self._room.notify_all()
+            then, call._then = call._then, []
+        for one in then:
+            try:
+                one()
+            except Exception:
+                log.exception("at the end of a call")
 
 
 class Caller:
