@@ -56,6 +56,7 @@ type site struct {
 	store        storage.Storage
 	address, tls string
 	served       chan error
+	clear        net.Listener
 }
 
 func start(t testing.TB, insecure bool, edit func(*imap.Config)) *site {
@@ -64,14 +65,25 @@ func start(t testing.TB, insecure bool, edit func(*imap.Config)) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{t: t, store: store, served: make(chan error, 1)}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	config := imap.DefaultConfig()
 	config.LoginDelay, config.MaxLoginDelay = time.Millisecond, time.Millisecond
 	if edit != nil {
 		edit(&config)
 	}
-	clear, implicit := listen(t), listen(t)
+	return serve(t, store, listen(t), listen(t), insecure, config)
+}
+
+// serve starts a server until the test's end.
+func serve(t testing.TB, store storage.Storage, clear, implicit net.Listener, insecure bool, config imap.Config) *site {
+	t.Helper()
+	s := &site{t: t, store: store, clear: clear, served: make(chan error, 1)}
 	s.address, s.tls = clear.Addr().String(), implicit.Addr().String()
+	var err error
 	s.server, err = imap.New(config, access.Host{
 		Hostname: "mx.ryan.example", Listeners: []access.Listener{{Listener: clear}, {Listener: implicit, ImplicitTLS: true}},
 		TLS: &tls.Config{Certificates: []tls.Certificate{certificate(t)}}, InsecureAuth: insecure,
@@ -85,9 +97,6 @@ func start(t testing.TB, insecure bool, edit func(*imap.Config)) *site {
 	t.Cleanup(func() {
 		cancel()
 		if err := <-s.served; err != nil {
-			t.Error(err)
-		}
-		if err := store.Close(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -388,23 +397,6 @@ func TestLoginIsBounded(t *testing.T) {
 	}
 	first.say("a NOOP\r\n")
 	first.until("a OK")
-}
-
-func TestDrain(t *testing.T) {
-	s := start(t, true, nil)
-	idle, waiting := s.raw(true), s.raw(true)
-	idle.say("a SELECT INBOX\r\nb IDLE\r\n")
-	idle.until("+ ")
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if err := s.server.Drain(ctx); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []*raw{idle, waiting} {
-		if got := c.rest(); !strings.Contains(got, "* BYE Server is going away") {
-			t.Errorf("drained client got %q", got)
-		}
-	}
 }
 
 func TestIdleTimeout(t *testing.T) {

@@ -33,14 +33,17 @@ type Server struct {
 
 	// Two parsers: what a client may do in the clear differs from what it may
 	// under TLS, and imapserver looks for a *tls.Conn, which it never sees here.
-	clear, secured       *imapserver.Server
-	toClear, toSecured   *handover
-	ctx                  context.Context
-	cancel               context.CancelFunc
-	mu                   sync.Mutex
-	conns                map[*conn]struct{}
-	draining             bool
-	connections, parsers sync.WaitGroup
+	clear, secured     *imapserver.Server
+	toClear, toSecured *handover
+	ctx                context.Context
+	cancel             context.CancelFunc
+	mu                 sync.Mutex
+	conns              map[*conn]struct{}
+	// serving: Serve was called, or never will be; ended is closed when its last
+	// connection has gone. leaving: clients are told to go; aborted: all are cut.
+	serving, leaving, aborted bool
+	ended                     chan struct{}
+	connections, parsers      sync.WaitGroup
 }
 
 var _ access.Server = (*Server)(nil)
@@ -69,6 +72,7 @@ func New(config Config, host access.Host) (*Server, error) {
 		toClear:   newHandover(),
 		toSecured: newHandover(),
 		conns:     map[*conn]struct{}{},
+		ended:     make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	options := imapserver.Options{
@@ -92,6 +96,14 @@ func New(config Config, host access.Host) (*Server, error) {
 // Serve accepts connections until Drain was called or ctx ends, which closes
 // them at once; it returns when all have ended.
 func (s *Server) Serve(ctx context.Context) error {
+	s.mu.Lock()
+	if s.serving {
+		s.mu.Unlock()
+		return nil
+	}
+	s.serving = true
+	s.mu.Unlock()
+	defer close(s.ended)
 	stop := context.AfterFunc(ctx, s.abort)
 	defer stop()
 	s.parsers.Go(func() { _ = s.clear.Serve(s.toClear) })
@@ -116,35 +128,57 @@ func (s *Server) Serve(ctx context.Context) error {
 	return errors.Join(all...)
 }
 
-// Drain tells the clients to go and waits until they have, or ctx ends.
+// Drain stops accepting and lets the sessions go on: another process may have
+// the listeners already, and a client that is cut off at once has lost what it
+// was about to do. When ctx's time is nearly over, who is left is told to go, in
+// a moment between two commands, and with it everything is closed.
 func (s *Server) Drain(ctx context.Context) error {
 	s.stopAccepting()
+	stay, cancel := staying(ctx)
+	defer cancel()
+	select {
+	case <-s.ended:
+		return nil
+	case <-stay.Done():
+	}
 	s.mu.Lock()
+	s.leaving = true
 	for c := range s.conns {
-		c.hangUp("Server is going away")
+		c.hangUp(goingAway)
 	}
 	s.mu.Unlock()
-	gone := make(chan struct{})
-	go func() {
-		s.connections.Wait()
-		close(gone)
-	}()
 	select {
-	case <-gone:
+	case <-s.ended:
 		return nil
 	case <-ctx.Done():
 		s.abort()
-		<-gone
+		<-s.ended
 		return ctx.Err()
 	}
 }
 
+const goingAway = "Server is going away, connect again"
+
+// staying is how long clients may stay while the server drains: without a
+// deadline not at all, else to the end but for the time that the last words and
+// a command under way need.
+func staying(ctx context.Context) (context.Context, context.CancelFunc) {
+	end, ok := ctx.Deadline()
+	if !ok {
+		end = time.Now()
+	}
+	return context.WithDeadline(ctx, end.Add(-min(2*time.Second, time.Until(end)/4)))
+}
+
 func (s *Server) stopAccepting() {
-	s.mu.Lock()
-	s.draining = true
-	s.mu.Unlock()
 	for _, l := range s.host.Listeners {
 		l.Close()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.serving {
+		s.serving = true
+		close(s.ended)
 	}
 }
 
@@ -154,6 +188,7 @@ func (s *Server) abort() {
 	s.cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.aborted = true
 	for c := range s.conns {
 		c.Conn.Close()
 	}
@@ -202,14 +237,18 @@ func (s *Server) accept(l access.Listener) error {
 	}
 }
 
-// register notes a connection; false if the server is going away.
+// register notes a connection; false if all are being closed. One that was
+// accepted is served, even if the server began to drain meanwhile.
 func (s *Server) register(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.draining {
+	if s.aborted {
 		return false
 	}
 	s.conns[c] = struct{}{}
+	if s.leaving {
+		c.hangUp(goingAway)
+	}
 	return true
 }
 
