@@ -319,24 +319,20 @@ func (g *generation) report(p *process, resp *v1.HealthResponse) {
 }
 
 // retire ends the generation: no restarts, drain, stop, at the latest when ctx
-// ends. It returns when its process is gone.
-func (g *generation) retire(ctx context.Context) {
+// ends. It returns when its process is gone. closing: all others end, too.
+func (g *generation) retire(ctx context.Context, closing bool) {
 	g.retireOnce.Do(func() {
 		defer close(g.retired)
 		g.cancel()
 		if g.begun {
 			<-g.supervised
 		}
-		timeout := g.spec.StopTimeout
-		if timeout <= 0 {
-			timeout = g.h.timing.stop
-		}
-		ctx, cancel := context.WithTimeout(ctx, timeout)
-		defer cancel()
 		g.inst.mu.Lock()
 		p := g.process
 		g.inst.mu.Unlock()
 		if p != nil {
+			ctx, cancel := context.WithDeadline(ctx, g.end(p, closing))
+			defer cancel()
 			p.stop(ctx)
 			g.inst.update(func() { g.process = nil })
 		}
@@ -346,4 +342,28 @@ func (g *generation) retire(ctx context.Context) {
 		}
 	})
 	<-g.retired
+}
+
+// awaited tells whether somebody waits for the end of p: the end of the host, or a
+// successor for its data.
+func (g *generation) awaited(p *process, closing bool) bool {
+	return closing || p.describe.GetNeeds().GetExclusive() && !g.inst.isRemoved()
+}
+
+// end is when p must have ended what it is at.
+func (g *generation) end(p *process, closing bool) time.Time {
+	t, now := &g.h.timing, time.Now()
+	switch {
+	case g.spec.StopTimeout > 0:
+		return now.Add(g.spec.StopTimeout)
+	case closing && g.spec.Kind == v1.Kind_KIND_ACCESS:
+		return now.Add(t.leave)
+	case g.awaited(p, closing):
+		return now.Add(t.stop)
+	}
+	end := now.Add(t.drain)
+	if last := p.lastDeadline(); last.After(end) {
+		return last
+	}
+	return end
 }

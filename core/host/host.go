@@ -61,8 +61,10 @@ type Spec struct {
 	CallTimeout time.Duration
 	// MaxConcurrent lowers the plugin's own max_concurrent; 0: as it says.
 	MaxConcurrent int
-	// StopTimeout is how long calls and sessions may take to end when the
-	// process is replaced or stopped; 0: 10 s.
+	// StopTimeout is how long calls and sessions may take to end when the process is
+	// replaced or stopped. 0: one that is replaced has a minute, and as much more as
+	// the deadlines of its calls; one that others wait for, at the end of the host or
+	// because its data must be handed over, has 10 s, and 3 s for clients' sessions.
 	StopTimeout time.Duration
 	// callers are the other users who call its data socket.
 	callers []int
@@ -101,10 +103,12 @@ type timing struct {
 	breaker        int
 	failedRetry    time.Duration
 	grace          time.Duration // from the order to end until SIGKILL
-	stop           time.Duration // default of Spec.StopTimeout
-	call           time.Duration // default of Spec.CallTimeout
-	usage          time.Duration // between two looks at memory and processes
-	stuck          time.Duration // without the end of a call, when some were given up
+	// Defaults of Spec.StopTimeout: for one that is replaced, one that others wait
+	// for, and the sessions of one when the host ends.
+	drain, stop, leave time.Duration
+	call               time.Duration // default of Spec.CallTimeout
+	usage              time.Duration // between two looks at memory and processes
+	stuck              time.Duration // without the end of a call, when some were given up
 }
 
 var defaultTiming = timing{
@@ -113,7 +117,7 @@ var defaultTiming = timing{
 	backoff: 20 * time.Millisecond, backoffMax: 30 * time.Second,
 	quick: time.Second, settled: 10 * time.Second,
 	breaker: 8, failedRetry: 30 * time.Second,
-	grace: 5 * time.Second, stop: 10 * time.Second, call: 30 * time.Second,
+	grace: 5 * time.Second, drain: time.Minute, stop: 10 * time.Second, leave: 3 * time.Second, call: 30 * time.Second,
 	usage: time.Second, stuck: 30 * time.Second,
 }
 
@@ -123,7 +127,7 @@ func patientTiming() timing {
 	t := defaultTiming
 	t.start, t.ready, t.health, t.stuck = long, long, long, long
 	// One that stands still does not end in good order.
-	t.stop, t.grace = time.Second, time.Second
+	t.drain, t.stop, t.leave, t.grace = time.Second, time.Second, time.Second, time.Second
 	return t
 }
 
@@ -144,6 +148,10 @@ type Host struct {
 	// ctx ends when Close has no more time: what still drains is killed.
 	ctx    context.Context
 	cancel context.CancelFunc
+	// drains ends when Close has waited for as long as others may be waited for:
+	// what was replaced before it need not be done by then.
+	drains context.Context
+	hurry  context.CancelFunc
 
 	mu        sync.Mutex
 	closed    bool
@@ -186,6 +194,7 @@ func New(opts Options) (*Host, error) {
 		h.timing = patientTiming()
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.drains, h.hurry = context.WithCancel(h.ctx)
 	return h, nil
 }
 
@@ -266,7 +275,8 @@ func (h *Host) Close(ctx context.Context) error {
 	h.forget()
 	h.mu.Unlock()
 
-	h.retireAll(h.ctx, gens)
+	defer time.AfterFunc(h.timing.stop, h.hurry).Stop()
+	h.retireAll(h.ctx, gens, true)
 	h.tasks.Wait()
 	h.forker.stop()
 	for _, l := range h.listeners {

@@ -164,6 +164,7 @@ func (i *Instance) on(ctx context.Context, f func(stream.Caller) error) error {
 	began := time.Now()
 	p, err := i.acquire(ctx)
 	if err == nil {
+		p.expect(ctx)
 		if p.caller == nil {
 			err = fail.New(fail.Unsupported, "%s is an access plugin: it takes no calls", i.name)
 		} else {
@@ -314,4 +315,10 @@ func (i *Instance) remove() (old *generation) {
 		i.removed = true
 	})
 	return old
+}
+
+func (i *Instance) isRemoved() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.removed
 }

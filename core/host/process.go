@@ -72,6 +72,8 @@ type process struct {
 	calls    int
 	draining bool
 	idle     chan struct{}
+	// latest is the last of the deadlines of all its calls.
+	latest time.Time
 }
 
 // start executes the plugin, does the handshake and asks what it is. What it does
@@ -393,6 +395,27 @@ func (p *process) acquire() bool {
 	}
 	p.calls++
 	return true
+}
+
+// expect notes when a call will have ended at the latest.
+func (p *process) expect(ctx context.Context) {
+	if d, ok := ctx.Deadline(); ok {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if d.After(p.latest) {
+			p.latest = d
+		}
+	}
+}
+
+// lastDeadline of the calls under way; zero if there are none.
+func (p *process) lastDeadline() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.calls == 0 {
+		return time.Time{}
+	}
+	return p.latest
 }
 
 func (p *process) release() {

@@ -416,7 +416,7 @@ func (c *Change) Commit() {
 		}
 		h.forget()
 		h.mu.Unlock()
-		h.tasks.Go(func() { h.retireAll(h.ctx, old) })
+		h.tasks.Go(func() { h.retireAll(h.drains, old, false) })
 		<-h.changing
 	})
 }
@@ -455,23 +455,21 @@ func (c *Change) Abort() {
 	})
 }
 
-// retireAll retires those that call others first, so that their last sessions
-// can end in good order.
-func (h *Host) retireAll(ctx context.Context, gens []*generation) {
-	for _, clients := range []bool{true, false} {
+// retireAll retires those whose last sessions call others first, so that these can
+// end in good order, and then those whom they call. One that is replaced is not
+// kept back: its successor may wait for its data, and its clients find that one.
+func (h *Host) retireAll(ctx context.Context, gens []*generation, closing bool) {
+	for _, last := range []bool{false, true} {
 		var wg sync.WaitGroup
 		for _, g := range gens {
-			if (len(g.spec.Grants) > 0) == clients {
-				wg.Go(func() { g.retire(ctx) })
+			if (len(g.spec.Grants) == 0 && g.inst.isRemoved()) == last {
+				wg.Go(func() { g.retire(ctx, closing) })
 			}
 		}
 		wg.Wait()
 	}
 	for _, g := range gens {
-		g.inst.mu.Lock()
-		gone := g.inst.removed
-		g.inst.mu.Unlock()
-		if gone {
+		if g.inst.isRemoved() {
 			g.inst.place.close()
 		}
 	}
