@@ -353,7 +353,16 @@ type MailParameters struct {
 	// declared_size is SIZE (RFC 1870); 0: none was declared.
 	DeclaredSize int64 `protobuf:"varint,7,opt,name=declared_size,json=declaredSize,proto3" json:"declared_size,omitempty"`
 	// priority -9 … 9 (RFC 6710).
-	Priority      int32 `protobuf:"varint,8,opt,name=priority,proto3" json:"priority,omitempty"`
+	Priority int32 `protobuf:"varint,8,opt,name=priority,proto3" json:"priority,omitempty"`
+	// deliver_by_ms is the time of BY (RFC 2852); 0: none was given. With the
+	// mode "R" the mail is returned then, with "N" its sender hears of the delay.
+	DeliverByMs   int64  `protobuf:"varint,9,opt,name=deliver_by_ms,json=deliverByMs,proto3" json:"deliver_by_ms,omitempty"`
+	DeliverByMode string `protobuf:"bytes,10,opt,name=deliver_by_mode,json=deliverByMode,proto3" json:"deliver_by_mode,omitempty"`
+	// deliver_by_trace: the sender wants a notice of each relay.
+	DeliverByTrace bool `protobuf:"varint,11,opt,name=deliver_by_trace,json=deliverByTrace,proto3" json:"deliver_by_trace,omitempty"`
+	// hold_until_ms: no delivery is tried before (FUTURERELEASE, RFC 4865); 0: at
+	// once.
+	HoldUntilMs   int64 `protobuf:"varint,12,opt,name=hold_until_ms,json=holdUntilMs,proto3" json:"hold_until_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -440,6 +449,34 @@ func (x *MailParameters) GetDeclaredSize() int64 {
 func (x *MailParameters) GetPriority() int32 {
 	if x != nil {
 		return x.Priority
+	}
+	return 0
+}
+
+func (x *MailParameters) GetDeliverByMs() int64 {
+	if x != nil {
+		return x.DeliverByMs
+	}
+	return 0
+}
+
+func (x *MailParameters) GetDeliverByMode() string {
+	if x != nil {
+		return x.DeliverByMode
+	}
+	return ""
+}
+
+func (x *MailParameters) GetDeliverByTrace() bool {
+	if x != nil {
+		return x.DeliverByTrace
+	}
+	return false
+}
+
+func (x *MailParameters) GetHoldUntilMs() int64 {
+	if x != nil {
+		return x.HoldUntilMs
 	}
 	return 0
 }
@@ -1046,7 +1083,7 @@ const file_common_proto_rawDesc = "" +
 	"\x04size\x18\t \x01(\x03R\x04size\x1aR\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12/\n" +
-	"\x05value\x18\x02 \x01(\v2\x19.stagecoach.plugin.v1.TagR\x05value:\x028\x01\"\xf6\x01\n" +
+	"\x05value\x18\x02 \x01(\v2\x19.stagecoach.plugin.v1.TagR\x05value:\x028\x01\"\x90\x03\n" +
 	"\x0eMailParameters\x12\x12\n" +
 	"\x04body\x18\x01 \x01(\tR\x04body\x12\x1a\n" +
 	"\bsmtputf8\x18\x02 \x01(\bR\bsmtputf8\x12\x1f\n" +
@@ -1058,7 +1095,12 @@ const file_common_proto_rawDesc = "" +
 	"envelopeId\x12\x12\n" +
 	"\x04auth\x18\x06 \x01(\tR\x04auth\x12#\n" +
 	"\rdeclared_size\x18\a \x01(\x03R\fdeclaredSize\x12\x1a\n" +
-	"\bpriority\x18\b \x01(\x05R\bpriority\"\xb4\x01\n" +
+	"\bpriority\x18\b \x01(\x05R\bpriority\x12\"\n" +
+	"\rdeliver_by_ms\x18\t \x01(\x03R\vdeliverByMs\x12&\n" +
+	"\x0fdeliver_by_mode\x18\n" +
+	" \x01(\tR\rdeliverByMode\x12(\n" +
+	"\x10deliver_by_trace\x18\v \x01(\bR\x0edeliverByTrace\x12\"\n" +
+	"\rhold_until_ms\x18\f \x01(\x03R\vholdUntilMs\"\xb4\x01\n" +
 	"\tRecipient\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x05R\x05index\x12\x16\n" +

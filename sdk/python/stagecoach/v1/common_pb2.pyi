@@ -68,24 +68,32 @@ class HeaderField(_message.Message):
     def __init__(self, name: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
 
 class MailParameters(_message.Message):
-    __slots__ = ["auth", "body", "declared_size", "dsn_return", "envelope_id", "priority", "require_tls", "smtputf8"]
+    __slots__ = ["auth", "body", "declared_size", "deliver_by_mode", "deliver_by_ms", "deliver_by_trace", "dsn_return", "envelope_id", "hold_until_ms", "priority", "require_tls", "smtputf8"]
     AUTH_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
     DECLARED_SIZE_FIELD_NUMBER: _ClassVar[int]
+    DELIVER_BY_MODE_FIELD_NUMBER: _ClassVar[int]
+    DELIVER_BY_MS_FIELD_NUMBER: _ClassVar[int]
+    DELIVER_BY_TRACE_FIELD_NUMBER: _ClassVar[int]
     DSN_RETURN_FIELD_NUMBER: _ClassVar[int]
     ENVELOPE_ID_FIELD_NUMBER: _ClassVar[int]
+    HOLD_UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     REQUIRE_TLS_FIELD_NUMBER: _ClassVar[int]
     SMTPUTF8_FIELD_NUMBER: _ClassVar[int]
     auth: str
     body: str
     declared_size: int
+    deliver_by_mode: str
+    deliver_by_ms: int
+    deliver_by_trace: bool
     dsn_return: str
     envelope_id: str
+    hold_until_ms: int
     priority: int
     require_tls: bool
     smtputf8: bool
-    def __init__(self, body: _Optional[str] = ..., smtputf8: bool = ..., require_tls: bool = ..., dsn_return: _Optional[str] = ..., envelope_id: _Optional[str] = ..., auth: _Optional[str] = ..., declared_size: _Optional[int] = ..., priority: _Optional[int] = ...) -> None: ...
+    def __init__(self, body: _Optional[str] = ..., smtputf8: bool = ..., require_tls: bool = ..., dsn_return: _Optional[str] = ..., envelope_id: _Optional[str] = ..., auth: _Optional[str] = ..., declared_size: _Optional[int] = ..., priority: _Optional[int] = ..., deliver_by_ms: _Optional[int] = ..., deliver_by_mode: _Optional[str] = ..., deliver_by_trace: bool = ..., hold_until_ms: _Optional[int] = ...) -> None: ...
 
 class MessageRef(_message.Message):
     __slots__ = ["inline", "path", "size"]
