@@ -6,5 +6,5 @@ import "embed"
 
 // Files are the package, without its tests: the folder "stagecoach" and what is in it.
 //
-//go:embed stagecoach/*.py stagecoach/py.typed stagecoach/v1/*.py stagecoach/v1/*.pyi
+//go:embed stagecoach/*.py stagecoach/py.typed stagecoach/mime/*.py stagecoach/v1/*.py stagecoach/v1/*.pyi
 var Files embed.FS
