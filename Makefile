@@ -1,4 +1,4 @@
-# Everything needs Go alone, except `interop` and `ci`, which bring their own
+# Everything needs Go alone, except `interop`, `bench-peers` and `ci`, which bring their own
 # packages (Debian, as root), and `generate`, which wants protoc.
 
 GO      ?= go
@@ -9,6 +9,7 @@ SUITES  ?=
 STATES  ?=
 SEED    ?=
 ROUNDS  ?=
+ARGS    ?=
 
 MAILS        ?= 1000000
 DESTINATIONS ?= 1000
@@ -17,12 +18,12 @@ LINT_VERSION               := v2.15.0
 PROTOC_GEN_GO_VERSION      := v1.36.12
 PROTOC_GEN_GO_GRPC_VERSION := v1.6.2
 
-.PHONY: all build run test race lint simulate interop durable crash bench fuzz generate clean help
+.PHONY: all build run test race lint simulate interop durable crash bench bench-peers fuzz generate clean help
 
 all: build
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build bin/stagecoach
 	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BIN) .
@@ -49,6 +50,9 @@ interop: build ## Real mail clients against the development server (installs Deb
 
 bench: ## Benchmarks; print ratios against a yardstick measured in the same run (BENCH, BENCHTIME, PACKAGES)
 	BENCH="$(BENCH)" BENCHTIME="$(BENCHTIME)" PACKAGES="$(PACKAGES)" bash .ci/bench
+
+bench-peers: build ## Beside Debian's Postfix, in turns on this disk; prints ratios and their goals (ARGS: interop/peers' flags; installs postfix, as root)
+	@bash .ci/bench-peers $(abspath $(BIN)) $(ARGS)
 
 durable: build ## ROUNDS (default 500) kills and disk faults of the real binary under load, and a full disk (SEED to repeat; installs Debian packages, as root)
 	ROUNDS=$(or $(ROUNDS),500) SEED="$(SEED)" bash interop/run $(abspath $(BIN)) kill_loop io_faults disk_full
