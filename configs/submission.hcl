@@ -23,6 +23,11 @@ receive "smtp" "submission" {
   auth           = directory.file.people
   filters        = [filter.headers.private]
   max_recipients = 100
+
+  # Mail programs may have a mail sent later: it waits in the queue for at most this
+  # long (FUTURERELEASE). Who logs in may also say how urgent it is (MT-PRIORITY) and
+  # by when it must be there (DELIVERBY).
+  future_release = "30d"
 }
 
 queue {

@@ -228,7 +228,8 @@ func (l *loader) binary(b *Binary, r *reader) {
 	case r.set("sha256") && !pinned:
 		b.unfit = true // it was meant to be pinned
 	case pinned && !b.unfit:
-		l.pinned(b, sumAt)
+		b.sumAt = sumAt
+		l.pinned(b)
 	}
 	b.Args = r.strings("args")
 	b.Env = r.stringMap("env")
@@ -237,17 +238,16 @@ func (l *loader) binary(b *Binary, r *reader) {
 
 // pinned complains about a program that is not the one that was meant; it is
 // not even asked for its attributes then.
-func (l *loader) pinned(b *Binary, at hcl.Range) {
+func (l *loader) pinned(b *Binary) {
 	program, err := l.opts.FS.ReadFile(b.Path)
 	if err != nil {
 		b.unfit = true
-		l.err(at, fmt.Sprintf("The plugin %s cannot be read: %s", b.Path, reason(err)), asServer)
+		l.err(b.sumAt, fmt.Sprintf("The plugin %s cannot be read: %s", b.Path, reason(err)), asServer)
 		return
 	}
 	if sum := sha256.Sum256(program); !bytes.Equal(sum[:], b.SHA256) {
 		b.unfit = true
-		l.err(at, fmt.Sprintf("%s is not the program that sha256 pins", b.Path),
-			fmt.Sprintf("If you replaced it on purpose, write what `sha256sum %s` prints; if not, find out who did.", b.Path))
+		l.otherProgram(b)
 	}
 }
 
@@ -347,6 +347,7 @@ func (l *loader) receive(c *Receive, r *reader) {
 	r.timeout("command_timeout", &c.CommandTimeout)
 	r.timeout("data_timeout", &c.DataTimeout)
 	r.timeout("message_timeout", &c.MessageTimeout)
+	l.extensions(c, r)
 	r.prefixes("tolerate_bare_lf", &c.TolerateBareLF)
 	r.prefixes("proxy_protocol", &c.ProxyProtocol)
 	r.prefixes("xclient", &c.XClient)

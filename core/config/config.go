@@ -89,7 +89,9 @@ type Binary struct {
 	Env        map[string]string
 	Range      hcl.Range
 	// unfit: a complaint was made of it; it is not started.
-	unfit   bool
+	unfit bool
+	// sumAt is where SHA256 stands.
+	sumAt   hcl.Range
 	sandbox *sandboxBlock
 }
 
@@ -186,6 +188,16 @@ type Receive struct {
 	CommandTimeout time.Duration // default 5m (RFC 5321 section 4.5.3.2.7)
 	DataTimeout    time.Duration // between blocks of a message; default 5m
 	MessageTimeout time.Duration // for the whole of a message; default 2h
+
+	// Priority says whose MT-PRIORITY may be a higher one: PriorityAuthenticated
+	// (default), PriorityAll or PriorityOff.
+	Priority string
+	// MinDeliverBy is the shortest time that BY with R may ask for (RFC 2852);
+	// default 0: none.
+	MinDeliverBy time.Duration
+	// FutureRelease is how long a mail may be held for a client that logged in
+	// (RFC 4865); default 0: not offered.
+	FutureRelease time.Duration
 
 	// TolerateBareLF are networks whose bare LF is read as CRLF.
 	TolerateBareLF []netip.Prefix

@@ -47,6 +47,21 @@ func (c *Config) LocateStart(instance, complaint string) Diagnostics {
 	return c.Locate(instance, d)
 }
 
+// LocatePin complains of an instance's program, which is not the one that is pinned,
+// at the checksum.
+func (c *Config) LocatePin(instance string) Diagnostics {
+	l := &complaints{src: c.sources}
+	if i := c.Instance(instance); i != nil && i.Binary != nil {
+		l.otherProgram(i.Binary)
+	}
+	return l.sorted()
+}
+
+func (l *complaints) otherProgram(b *Binary) {
+	l.err(b.sumAt, fmt.Sprintf("%s is not the program that sha256 pins", b.Path),
+		fmt.Sprintf("If you replaced it on purpose, write what `sha256sum %s` prints; if not, find out who did.", b.Path))
+}
+
 // Diagnose is one error at a place of the files, for what only shows at the start.
 func (c *Config) Diagnose(r hcl.Range, text, remedy string) Diagnostics {
 	l := &complaints{src: c.sources}

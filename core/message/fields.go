@@ -3,6 +3,7 @@ package message
 import (
 	"crypto/rand"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -19,7 +20,9 @@ type Received struct {
 	// For is set with a single recipient only: it would tell each of the others.
 	For                   string
 	TLSVersion, TLSCipher string
-	Date                  time.Time
+	// Priority that the mail came with (RFC 6710); 0: none.
+	Priority int
+	Date     time.Time
 }
 
 // Field is the whole field with its final CRLF, folded.
@@ -44,6 +47,9 @@ func (r Received) Field() []byte {
 	}
 	if r.For != "" {
 		b.WriteString("\r\n\tfor <" + path(r.For) + ">")
+	}
+	if r.Priority != 0 {
+		b.WriteString("\r\n\tPRIORITY " + strconv.Itoa(r.Priority)) // RFC 6710 section 9
 	}
 	b.WriteString(";\r\n\t" + FormatDate(r.Date) + "\r\n")
 	return []byte(b.String())

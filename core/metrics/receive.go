@@ -65,7 +65,7 @@ func resultOf(r server.Reply) string {
 	return deferred
 }
 
-func (s *session) Mail(ctx context.Context, from server.Path, opts *smtp.MailOptions) error {
+func (s *session) Mail(ctx context.Context, from server.Path, opts *server.MailOptions) error {
 	err := s.Session.Mail(ctx, from, opts)
 	s.count(s.backend.meters.transactions, result(err))
 	return err

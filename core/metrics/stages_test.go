@@ -31,7 +31,7 @@ var (
 
 func (s *said) NewSession(context.Context, *server.Conn) (server.Session, error) { return s, s.err }
 func (s *said) Hello(context.Context, server.Hello) error                        { return s.err }
-func (s *said) Mail(context.Context, server.Path, *smtp.MailOptions) error       { return s.err }
+func (s *said) Mail(context.Context, server.Path, *server.MailOptions) error     { return s.err }
 func (s *said) Rcpt(context.Context, server.Path, *smtp.RcptOptions) error       { return s.err }
 func (s *said) Body(context.Context) (io.Writer, error)                          { return io.Discard, s.err }
 func (s *said) Done(context.Context) []server.Reply                              { return s.replies }

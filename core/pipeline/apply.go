@@ -232,7 +232,7 @@ func (p *Pipeline) policy(cfg *config.Config, r *config.Receive) *receive.Policy
 	pol := &receive.Policy{
 		Ref: r.Ref, Hostname: r.Hostname, Filters: p.chain(r.Filters), Editing: p.editing(),
 		Recipients: p.set(r.Recipients), SenderCheck: r.SenderCheck, RelayDomains: r.RelayDomains,
-		RelayFrom: r.RelayFrom, MaxHops: r.MaxHops, Reports: &reports{cfg.Hostname}, Log: p.Log,
+		RelayFrom: r.RelayFrom, AnyPriority: r.Priority == config.PriorityAll, MaxHops: r.MaxHops, Reports: &reports{cfg.Hostname}, Log: p.Log,
 	}
 	if r.Auth != nil {
 		pol.Auth = p.directory(r.Auth)

@@ -161,6 +161,8 @@ func wire(b *config.Receive, cert *certificate, implicit bool) server.Config {
 	c.MaxConnections, c.MaxConnectionsPerIP = b.MaxConnections, b.MaxConnectionsPerIP
 	c.CommandTimeout, c.DataTimeout, c.MessageTimeout = b.CommandTimeout, b.DataTimeout, b.MessageTimeout
 	c.TolerateBareLF, c.ProxyProtocolFrom, c.XClientFrom = b.TolerateBareLF, b.ProxyProtocol, b.XClient
+	c.EnablePriority, c.MinDeliverBy = b.Priority != config.PriorityOff, b.MinDeliverBy
+	c.MaxHold = b.FutureRelease
 	if cert != nil {
 		c.TLS = cert.config()
 	}

@@ -36,6 +36,10 @@ func TestBoundsHaveDefaults(t *testing.T) {
 	v := reflect.ValueOf(c)
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name
+		// MaxHold 0 is FUTURERELEASE not offered, and MinDeliverBy bounds nothing of ours.
+		if name == "MaxHold" || name == "MinDeliverBy" {
+			continue
+		}
 		if f := v.Field(i); f.CanInt() && f.Int() <= 0 {
 			t.Errorf("%s is %d", name, f.Int())
 		}
@@ -67,6 +71,8 @@ receive "lmtp" "inside" {
   command_timeout             = "1m"
   data_timeout                = "2m"
   message_timeout             = "3m"
+  mt_priority                 = "off"
+  deliver_by_min              = "30s"
   tolerate_bare_lf            = ["192.0.2.0/24"]
   proxy_protocol              = ["198.51.100.0/24"]
   xclient                     = ["203.0.113.0/24"]
@@ -77,6 +83,7 @@ receive "lmtp" "inside" {
 	want.MaxSize, want.MaxRecipients, want.MaxConnections, want.MaxConnectionsPerIP = 1<<20, 2, 3, 4
 	want.MaxErrors, want.MaxRefused, want.MaxTransactionsPerConn, want.MaxLine, want.MaxBodyLine = 5, 6, 7, 1000, 998
 	want.CommandTimeout, want.DataTimeout, want.MessageTimeout = time.Minute, 2*time.Minute, 3*time.Minute
+	want.EnablePriority, want.MinDeliverBy = false, 30*time.Second
 	want.TolerateBareLF, want.ProxyProtocolFrom, want.XClientFrom = one("192.0.2.0/24"), one("198.51.100.0/24"), one("203.0.113.0/24")
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -86,8 +93,11 @@ receive "lmtp" "inside" {
 // AUTH is offered where a directory checks passwords, and then mail needs it.
 func TestAuthIsForListenersWithADirectory(t *testing.T) {
 	b := receiveBlock(t, `receive "smtp" "submission" { listen = ["127.0.0.1:2587"] }`)
-	b.Auth, b.RequireAuth = &config.Instance{}, true
+	b.Auth, b.RequireAuth, b.FutureRelease = &config.Instance{}, true, 24*time.Hour
 	c := wire(b, nil, false)
+	if c.MaxHold != 24*time.Hour {
+		t.Errorf("mail may be held for %s", c.MaxHold)
+	}
 	if !slices.Equal(c.Auth, receive.Mechanisms) || !c.RequireAuth || c.AllowInsecureAuth {
 		t.Errorf("AUTH %q, required %v, in plain text %v", c.Auth, c.RequireAuth, c.AllowInsecureAuth)
 	}

@@ -185,7 +185,7 @@ func (s *Session) received() []byte {
 	r := message.Received{
 		Helo: c.GetHello(), RDNS: c.GetRdns(), IP: s.conn.RemoteIP(), By: s.Hostname,
 		With: c.GetProtocol(), ID: s.env.GetTransaction(), TLSVersion: c.GetTlsVersion(), TLSCipher: c.GetTlsCipher(),
-		Date: s.backend.Clock(),
+		Priority: int(s.env.GetParameters().GetPriority()), Date: s.backend.Clock(),
 	}
 	// With more than one recipient, "for" would tell each of the others.
 	if rs := s.env.GetRecipients(); len(rs) == 1 {
@@ -205,9 +205,12 @@ func (s *Session) enqueue(ctx context.Context, body spool.Body, sum summary, ref
 		MessageID: sum.messageID, From: sum.from, Subject: sum.subject, Transaction: s.env.GetTransaction(), Notes: s.notes,
 		Priority: int(s.env.GetParameters().GetPriority()),
 	}
+	if at := s.env.GetParameters().GetHoldUntilMs(); at > 0 {
+		env.NotBefore = time.UnixMilli(at)
+	}
 	if h := hints; h != nil {
-		if h.NotBeforeMs > 0 {
-			env.NotBefore = time.UnixMilli(h.NotBeforeMs)
+		if at := time.UnixMilli(h.NotBeforeMs); h.NotBeforeMs > 0 && at.After(env.NotBefore) {
+			env.NotBefore = at
 		}
 		if h.ExpiresMs > 0 {
 			env.Expires = time.UnixMilli(h.ExpiresMs)

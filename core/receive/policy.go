@@ -40,9 +40,11 @@ type Policy struct {
 	SenderCheck  bool
 	RelayDomains []string
 	RelayFrom    []netip.Prefix
-	MaxHops      int
-	Reports      dispatch.Reporter
-	Log          zerolog.Logger
+	// AnyPriority takes a higher MT-PRIORITY from clients that may not relay, too.
+	AnyPriority bool
+	MaxHops     int
+	Reports     dispatch.Reporter
+	Log         zerolog.Logger
 }
 
 // Backend makes the sessions of one listener. The zero value needs SetPolicy.

@@ -72,7 +72,7 @@ func (s *Session) Hello(ctx context.Context, h server.Hello) error {
 }
 
 // Mail begins a transaction under the policy that holds now.
-func (s *Session) Mail(ctx context.Context, from server.Path, opts *smtp.MailOptions) error {
+func (s *Session) Mail(ctx context.Context, from server.Path, opts *server.MailOptions) error {
 	s.Policy = s.backend.policy.Load()
 	sender := from.String()
 	if sender != "" && s.SenderCheck && s.conn.AuthUser() != "" {
@@ -94,23 +94,37 @@ func (s *Session) Mail(ctx context.Context, from server.Path, opts *smtp.MailOpt
 		Sender:      sender,
 		Client:      s.client(),
 		ReceivedMs:  s.backend.Clock().UnixMilli(),
-		Parameters:  parameters(opts),
 		Tags:        maps.Clone(s.tags),
 	}
+	s.env.Parameters = s.parameters(opts)
 	if err := s.early(ctx, v1.FilterEvent_MAIL, -1); err != nil {
 		s.env = nil
 		return err
 	}
+	if s.env.GetParameters().GetPriority() < int32(opts.Priority) {
+		return refuse(250, "2.3.6", "Sender OK, but the priority is 0: authenticate for a higher one") // RFC 6710 section 7
+	}
 	return nil
 }
 
-func parameters(o *smtp.MailOptions) *v1.MailParameters {
+// parameters of a transaction that begins now.
+func (s *Session) parameters(o *server.MailOptions) *v1.MailParameters {
 	p := &v1.MailParameters{
 		Body: string(o.Body), Smtputf8: o.UTF8, RequireTls: o.RequireTLS,
 		DsnReturn: string(o.Return), EnvelopeId: o.EnvelopeID, DeclaredSize: o.Size,
 	}
 	if o.Auth != nil {
 		p.Auth = *o.Auth
+	}
+	p.Priority = int32(o.Priority)
+	if o.Priority > 0 && !s.AnyPriority && !s.mayRelay(s.conn.AuthUser(), s.conn.RemoteIP()) {
+		p.Priority = 0
+	}
+	if by := o.DeliverBy; by.Mode != "" {
+		p.DeliverByMs, p.DeliverByMode, p.DeliverByTrace = s.env.ReceivedMs+by.Time.Milliseconds(), string(by.Mode), by.Trace
+	}
+	if at := o.HoldUntil; !at.IsZero() {
+		p.HoldUntilMs = at.UnixMilli()
 	}
 	return p
 }

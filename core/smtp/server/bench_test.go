@@ -87,7 +87,7 @@ type noop struct{}
 
 func (noop) NewSession(context.Context, *Conn) (Session, error)  { return noop{}, nil }
 func (noop) Hello(context.Context, Hello) error                  { return nil }
-func (noop) Mail(context.Context, Path, *smtp.MailOptions) error { return nil }
+func (noop) Mail(context.Context, Path, *MailOptions) error      { return nil }
 func (noop) Rcpt(context.Context, Path, *smtp.RcptOptions) error { return nil }
 func (noop) Body(context.Context) (io.Writer, error)             { return io.Discard, nil }
 func (noop) Done(context.Context) []Reply                        { return noopReplies }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/emersion/go-smtp"
@@ -204,6 +205,18 @@ func (c *Conn) appendEhlo(b []byte) []byte {
 			words = append(words, "RCPTMAX="+strconv.Itoa(s.MaxRecipients))
 		}
 		add(words...)
+	}
+	if s.EnablePriority {
+		add("MT-PRIORITY")
+	}
+	if s.EnableDeliverBy && s.MinDeliverBy > 0 {
+		add("DELIVERBY", strconv.Itoa(int(s.MinDeliverBy/time.Second)))
+	} else if s.EnableDeliverBy {
+		add("DELIVERBY")
+	}
+	if s.MaxHold > 0 {
+		// RFC 4865 section 4: both limits, of which ours is one.
+		add("FUTURERELEASE", strconv.Itoa(int(s.MaxHold/time.Second)), time.Now().Add(s.MaxHold).UTC().Format(time.RFC3339))
 	}
 	if c.xclientOK {
 		add("XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT")

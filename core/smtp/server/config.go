@@ -37,6 +37,13 @@ type Config struct {
 	EnableBinaryMIME bool // RFC 3030 section 3
 	EnableRequireTLS bool // RFC 8689, offered under TLS only
 	EnableLimits     bool // RFC 9422: says MaxRecipients and MaxTransactionsPerConn aloud
+	EnablePriority   bool // MT-PRIORITY, RFC 6710; whose priority counts is the Session's to say
+	EnableDeliverBy  bool // RFC 2852
+	// MinDeliverBy is the shortest time that BY with R may ask for, said aloud; 0: none.
+	MinDeliverBy time.Duration
+	// MaxHold offers FUTURERELEASE (RFC 4865) to clients that authenticate, for as
+	// long. 0: not offered.
+	MaxHold time.Duration
 
 	// MaxSize is the largest message in octets (552 5.3.4). 0: none.
 	MaxSize int64
@@ -102,6 +109,8 @@ func DefaultConfig() Config {
 		EnableBinaryMIME:       true,
 		EnableRequireTLS:       true,
 		EnableLimits:           true,
+		EnablePriority:         true,
+		EnableDeliverBy:        true,
 		MaxSize:                50 << 20,
 		MaxRecipients:          1000,
 		MaxLine:                4096,

@@ -48,7 +48,7 @@ type Conn struct {
 	kicked          bool      // Shutdown has ended a read once
 
 	tx           transaction
-	mailOpts     smtp.MailOptions
+	mailOpts     MailOptions
 	rcptOpts     smtp.RcptOptions
 	utf8         bool // the last transaction has or had SMTPUTF8
 	transactions int

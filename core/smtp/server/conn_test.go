@@ -23,7 +23,7 @@ func (b telling) NewSession(ctx context.Context, c *Conn) (Session, error) {
 	return tellingSession{s.(*recording)}, nil
 }
 
-func (s tellingSession) Mail(context.Context, Path, *smtp.MailOptions) error { return nil }
+func (s tellingSession) Mail(context.Context, Path, *MailOptions) error { return nil }
 
 func (s tellingSession) Done(context.Context) []Reply {
 	c := s.c

@@ -142,6 +142,11 @@ func setOption(t *testing.T, c *Config, name, value string) {
 		c.RequireAuth = true
 	case "PlainExtensions":
 		c.EnableDSN, c.EnableSMTPUTF8, c.EnableBinaryMIME, c.EnableRequireTLS, c.EnableLimits = false, false, false, false, false
+		c.EnablePriority, c.EnableDeliverBy = false, false
+	case "MinDeliverBy":
+		c.MinDeliverBy = time.Duration(number()) * time.Second
+	case "MaxHold":
+		c.MaxHold = time.Duration(number()) * time.Second
 	case "MaxSize":
 		c.MaxSize = int64(number())
 	case "MaxRecipients":

@@ -97,7 +97,7 @@ func (s *recording) Hello(_ context.Context, h Hello) error {
 	return s.r.event("%s %s", h.Verb, h.Name)
 }
 
-func (s *recording) Mail(_ context.Context, from Path, o *smtp.MailOptions) error {
+func (s *recording) Mail(_ context.Context, from Path, o *MailOptions) error {
 	s.rcpts, s.body = nil, nil
 	e := "MAIL <" + from.Raw + ">"
 	if o.Size != 0 {
@@ -120,6 +120,15 @@ func (s *recording) Mail(_ context.Context, from Path, o *smtp.MailOptions) erro
 	}
 	if o.Auth != nil {
 		e += " auth=<" + *o.Auth + ">"
+	}
+	if o.Priority != 0 {
+		e += fmt.Sprintf(" priority=%d", o.Priority)
+	}
+	if by := o.DeliverBy; by.Mode != "" {
+		e += fmt.Sprintf(" by=%s mode=%s trace=%v", by.Time, by.Mode, by.Trace)
+	}
+	if !o.HoldUntil.IsZero() {
+		e += " hold=" + time.Until(o.HoldUntil).Round(time.Minute).String()
 	}
 	return s.r.event("%s", e)
 }

@@ -39,7 +39,7 @@ func nextParam(s string, seen []string) (key, value string, hasValue bool, rest 
 }
 
 // mailParams reads the parameters of MAIL.
-func (c *Conn) mailParams(s string, o *smtp.MailOptions) *smtp.SMTPError {
+func (c *Conn) mailParams(s string, o *MailOptions) *smtp.SMTPError {
 	var buf [8]string
 	seen := buf[:0]
 	for s != "" {
@@ -81,12 +81,25 @@ func (c *Conn) mailParams(s string, o *smtp.MailOptions) *smtp.SMTPError {
 			o.EnvelopeID = id
 		case key == "AUTH":
 			o.Auth, err = c.parseAuthParam(value)
+		case key == "MT-PRIORITY":
+			o.Priority, err = parsePriority(value)
+		case key == "BY":
+			o.DeliverBy, err = c.parseBy(value)
+		case key == "HOLDFOR", key == "HOLDUNTIL":
+			switch {
+			case c.authUser == "":
+				err = &smtp.SMTPError{Code: needAuth.Code, EnhancedCode: needAuth.Enhanced, Message: needAuth.Lines[0]}
+			case !o.HoldUntil.IsZero(): // RFC 4865 section 4
+				err = badParam("HOLDFOR and HOLDUNTIL exclude each other")
+			default:
+				o.HoldUntil, err = c.parseHold(key, value)
+			}
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return nil
+	return checkTimes(o)
 }
 
 // knowsMailParam reports whether the keyword's extension is offered.
@@ -102,6 +115,12 @@ func (c *Conn) knowsMailParam(key string) bool {
 		return c.srv.EnableDSN
 	case "AUTH":
 		return len(c.srv.Auth) > 0
+	case "MT-PRIORITY":
+		return c.srv.EnablePriority
+	case "BY":
+		return c.srv.EnableDeliverBy
+	case "HOLDFOR", "HOLDUNTIL":
+		return c.srv.MaxHold > 0
 	}
 	return false
 }

@@ -29,7 +29,7 @@ type Session interface {
 	// Hello is called for each accepted EHLO, HELO or LHLO. An error refuses it.
 	Hello(ctx context.Context, h Hello) error
 	// Mail begins a transaction. opts, and Rcpt's, are the engine's again after the call.
-	Mail(ctx context.Context, from Path, opts *smtp.MailOptions) error
+	Mail(ctx context.Context, from Path, opts *MailOptions) error
 	// Rcpt adds a recipient to it.
 	Rcpt(ctx context.Context, to Path, opts *smtp.RcptOptions) error
 	// Body is called at DATA or the first BDAT. An error refuses the message and the

@@ -35,7 +35,7 @@ func (c *Conn) mail(arg string) {
 		return
 	}
 	opts := &c.mailOpts
-	*opts = smtp.MailOptions{}
+	*opts = MailOptions{}
 	if params != "" {
 		if err := c.mailParams(params, opts); err != nil {
 			c.fail(err.Code, err.EnhancedCode, err.Message)
