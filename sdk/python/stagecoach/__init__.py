@@ -5,11 +5,12 @@ for every field."""
 from stagecoach.fail import Failure, smtp_reply
 from stagecoach.mail import INLINE_LIMIT, Header, Message, unfold
 from stagecoach.plugin import (Access, Deliverer, Delivery, Directory, Event, Filter, Grant, Interest, Listener, Needs,
-                               Outcome, Plugin, Storage, alias, delivered, disabled, failed, later, mailbox,
+                               Outcome, Plugin, alias, delivered, disabled, failed, later, mailbox,
                                no_such_user, not_mine)
 from stagecoach.process import serve
 from stagecoach.schema import Mistake, Mistakes, Size, attribute, block, label
 from stagecoach.session import Call, Caller
+from stagecoach.storage import Storage
 from stagecoach.verdict import Verdict, accept, defer, discard, disconnect, hold, reject
 
 __all__ = [

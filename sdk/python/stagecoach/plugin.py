@@ -15,7 +15,7 @@ from stagecoach.fail import Failure, smtp_reply
 from stagecoach.mail import Header, Message
 from stagecoach.metrics import Metrics
 from stagecoach.session import Call, Caller
-from stagecoach.v1 import common_pb2, deliver_pb2, directory_pb2, filter_pb2, plugin_pb2, storage_pb2
+from stagecoach.v1 import common_pb2, deliver_pb2, directory_pb2, filter_pb2, plugin_pb2
 from stagecoach.verdict import Verdict
 
 
@@ -356,28 +356,7 @@ class Directory(Plugin):
         return reply
 
 
-# --- storage and access, in the contract's own words ---------------------------
-
-class Storage(Plugin):
-    """Keeps mailboxes, in the contract's own words: storage.proto says what each
-    call owes. There is no more comfort than that yet."""
-    KIND = plugin_pb2.KIND_STORAGE
-    max_concurrent = 256  # every mailbox that a client idles in is a Watch with a thread
-
-    def storage(self, request: storage_pb2.StorageCall, call: Call) -> storage_pb2.StorageReply:
-        """Answers one call. Several replies (fetch, watch): all but the last through
-        self.send(call, reply)."""
-        raise NotImplementedError
-
-    def send(self, call: Call, reply: storage_pb2.StorageReply) -> None:
-        """Sends a reply before the last one."""
-        call.send(plugin_pb2.Reply(storage=reply))
-
-    def handle(self, request: plugin_pb2.Call, call: Call) -> plugin_pb2.Reply:
-        if request.WhichOneof("request") != "storage":
-            raise Failure("UNSUPPORTED", "this plugin is a storage: the call is for another kind")
-        return plugin_pb2.Reply(storage=self.storage(request.storage, call))
-
+# --- access, in the contract's own words ----------------------------------------
 
 @dataclass
 class Listener:

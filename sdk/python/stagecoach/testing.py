@@ -23,7 +23,7 @@ from stagecoach.plugin import Plugin
 from stagecoach.schema import Mistake
 from stagecoach.server import SERVICE, Service
 from stagecoach.session import Caller
-from stagecoach.v1 import common_pb2, deliver_pb2, directory_pb2, filter_pb2, plugin_pb2 as v1
+from stagecoach.v1 import common_pb2, deliver_pb2, directory_pb2, filter_pb2, plugin_pb2 as v1, storage_pb2
 
 
 class run:
@@ -122,6 +122,27 @@ class run:
         call = v1.Call()
         call.directory.resolve.address = address
         return self.caller.call(call, timeout).directory.resolve
+
+    def store(self, account: str, op: str, request: Any = None, timeout: float = 60) -> Any:
+        """Asks a storage: store("meg@ryan.example", "snapshot", SnapshotRequest(…)). op
+        and the answer are as StorageCall and StorageReply have them; fetch answers
+        with all items in a list."""
+        call = v1.Call(storage=storage_pb2.StorageCall(account=account))
+        getattr(call.storage, op).SetInParent()
+        if request is not None:
+            getattr(call.storage, op).CopyFrom(request)
+        answer, items = None, []
+        for reply in self.caller.stream(call, timeout):
+            answer = getattr(reply.storage, op)
+            if op == "fetch":
+                items.extend(answer.items)
+        return items if op == "fetch" else answer
+
+    def watch(self, account: str, since_modseq: int = 0) -> Iterator[storage_pb2.ChangeEvent]:
+        """A storage's change events; leaving the loop ends them."""
+        call = v1.Call(storage=storage_pb2.StorageCall(account=account))
+        call.storage.watch.since_modseq = since_modseq
+        return (reply.storage.watch for reply in self.caller.stream(call))
 
 
 @contextmanager
@@ -236,6 +257,17 @@ def delivery(content: str, key: str = "test", **env: Any) -> deliver_pb2.Deliver
     call = deliver_pb2.DeliverCall(message=reference(octets), idempotency_key=key, envelope=envelope(**env))
     call.envelope.size = len(octets)
     return call
+
+
+def deposit(octets: bytes, *targets: storage_pb2.DepositRequest.Target, queue_id: str = "q1",
+            return_path: str = "tom@hanks.example", received_ms: int = 1171494123000) -> storage_pb2.DepositRequest:
+    """A deposit of a message for targets. A target's key is its index, its recipient
+    its account unless it says otherwise."""
+    request = storage_pb2.DepositRequest(queue_id=queue_id, return_path=return_path, received_ms=received_ms,
+                                         message=reference(octets), targets=targets)
+    for i, target in enumerate(request.targets):
+        target.key, target.recipient = i, target.recipient or target.account
+    return request
 
 
 def action(reply: filter_pb2.FilterReply, recipient: Optional[int] = None) -> str:
