@@ -75,7 +75,7 @@ for ten minutes after its last time. With --bundled, list those in this binary.`
 // printPlugins writes one line for each, and below them in full what is not well.
 func printPlugins(w io.Writer, ps []admin.Plugin) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "INSTANCE\tSTATE\tPID\tUP\tRESTARTS\tCALLS\tERRORS\tP50\tP99\tMEMORY\tSANDBOX\tHEALTH")
+	fmt.Fprintln(tw, "INSTANCE\tVERSION\tSTATE\tPID\tUP\tRESTARTS\tCALLS\tERRORS\tP50\tP99\tMEMORY\tSANDBOX\tHEALTH")
 	var notes []string
 	for _, p := range ps {
 		memory := p.PSS
@@ -104,7 +104,7 @@ func printPlugins(w io.Writer, ps []admin.Plugin) error {
 		for _, t := range troubles {
 			notes = append(notes, fmt.Sprintf("%s %s", p.Instance, printable(short(t.Text, 400))))
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%d\t%s\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n", p.Instance, p.State, p.PID, ago(p.Since), p.Restarts,
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%d\t%s\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n", p.Instance, printable(p.Version), p.State, p.PID, ago(p.Since), p.Restarts,
 			p.Calls, p.Errors, p.P50.Round(time.Microsecond), p.P99.Round(time.Microsecond), bytesOf(memory), box, health)
 		for _, n := range []struct{ what, text string }{
 			{"says", p.Health}, {"last ended", p.LastError}, {"last failed call", p.LastFault},

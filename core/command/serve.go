@@ -150,6 +150,12 @@ func (s *running) explain(cfg *config.Config, err error) error {
 				diags = append(diags, cfg.Locate(e.Instance, d)...)
 			}
 		case *host.StartError:
+			var pin *host.PinError
+			if errors.As(e, &pin) {
+				code = ExitConfig
+				diags = append(diags, cfg.LocatePin(e.Instance)...)
+				return true
+			}
 			// Which call it was tells a plugin's author, not the operator.
 			text := strings.TrimPrefix(strings.TrimPrefix(e.Err.Error(), "Ready: "), "Configure: ")
 			diags = append(diags, cfg.LocateStart(e.Instance, text)...)
@@ -232,7 +238,10 @@ func (s *running) Flush(ctx context.Context, f queue.Filter) (int, error) {
 
 // RestartPlugin for the admin socket.
 func (s *running) RestartPlugin(ctx context.Context, instance string) error {
-	return s.pipeline.Host().Restart(ctx, instance)
+	if err := s.pipeline.Host().Restart(ctx, instance); err != nil {
+		return s.explain(s.pipeline.Config(), err)
+	}
+	return nil
 }
 
 // greet says what listens, and what the configuration wants said.

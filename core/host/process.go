@@ -211,7 +211,7 @@ func verify(cmd *exec.Cmd, pinned string) error {
 		return err
 	}
 	if !ok {
-		return fmt.Errorf("%s is not the file that sha256 pins and was not started; if you replaced it on purpose, write what `sha256sum %s` prints", cmd.Path, cmd.Path)
+		return &PinError{cmd.Path}
 	}
 	return nil
 }
