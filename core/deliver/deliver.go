@@ -53,11 +53,14 @@ type Outcome struct {
 // (RFC 3461 section 5.2).
 type Hand uint8
 
-// A mailbox; a host that does not know DSNs; a host that reports in our stead.
+// A mailbox; a host that does not know DSNs; a host that reports in our stead; a
+// host whose taking the mail the sender of a DELIVERBY hears of, because of its
+// trace or because that host minds no time (RFC 2852 section 4.1.4).
 const (
 	Final Hand = iota
 	Relayed
 	DutyPassed
+	Traced
 )
 
 // Unreachable tells why nobody at a destination answered: the text of the first

@@ -42,7 +42,8 @@ func (n *NextHop) Destination(addr string) string {
 func (n *NextHop) Deliver(ctx context.Context, job *Job) []Outcome {
 	m := nexthop.Message{
 		QueueID: job.Envelope.ID, From: job.Envelope.Sender, Options: mailOptions(job.Envelope), Size: job.Body.Size(),
-		Body:    func() (io.ReadCloser, error) { return job.Body.Open() },
+		Body:     func() (io.ReadCloser, error) { return job.Body.Open() },
+		Priority: job.Envelope.Priority, DeliverBy: deliverBy(job.Envelope),
 		NextHop: job.Envelope.Hints.GetNextHop(), TLSLevel: job.Envelope.Hints.GetTlsLevel(),
 	}
 	if n.ByDomain && len(job.Recipients) > 0 {
@@ -67,20 +68,37 @@ func (j *Job) pair(got []nexthop.Outcome, clock func() time.Time) []Outcome {
 		if remote == "" {
 			remote = g.RemoteAddr
 		}
+		text := g.Text
+		if remote != "" && decidedHere(&g) {
+			// These are not the peer's words: a notice must not say so.
+			if !strings.Contains(text, remote) {
+				text = remote + ": " + text
+			}
+			remote = ""
+		}
 		hand := Relayed
-		if g.DSN {
+		switch by := deliverBy(j.Envelope); {
+		case by != nil && (by.Trace || !g.KnowsDeliverBy):
+			hand = Traced
+		case g.DSN:
 			hand = DutyPassed
 		}
 		out = append(out, Outcome{
 			Index: r.Index, Hand: hand,
 			Attempt: queue.Attempt{
 				At: clock(), Code: g.Code, Enhanced: fmt.Sprintf("%d.%d.%d", g.Enhanced[0], g.Enhanced[1], g.Enhanced[2]),
-				Text: g.Text, RemoteMTA: remote, TLS: g.TLS,
+				Text: text, RemoteMTA: remote, TLS: g.TLS,
 			},
 			Unreachable: g.Status == nexthop.Deferred && g.Diagnostic == "" && !g.Ambiguous,
 		})
 	}
 	return out
+}
+
+// decidedHere tells an outcome that no peer had a part in. A connection that
+// broke in the midst of a mail had one.
+func decidedHere(g *nexthop.Outcome) bool {
+	return g.Status != nexthop.Delivered && g.Diagnostic == "" && !g.Ambiguous && !strings.HasPrefix(g.Text, "The connection broke")
 }
 
 func mailOptions(e *queue.Envelope) smtp.MailOptions {
@@ -90,6 +108,15 @@ func mailOptions(e *queue.Envelope) smtp.MailOptions {
 		Return: smtp.DSNReturn(p.GetDsnReturn()), EnvelopeID: p.GetEnvelopeId(),
 	}
 	return o
+}
+
+// deliverBy is what the sender asked for with BY (RFC 2852); nil: nothing.
+func deliverBy(e *queue.Envelope) *client.DeliverBy {
+	p := e.Parameters
+	if p.GetDeliverByMode() == "" {
+		return nil
+	}
+	return &client.DeliverBy{At: time.UnixMilli(p.GetDeliverByMs()), Return: p.GetDeliverByMode() == "R", Trace: p.GetDeliverByTrace()}
 }
 
 func rcptOptions(r *queue.Recipient) smtp.RcptOptions {

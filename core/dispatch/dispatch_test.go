@@ -137,7 +137,11 @@ func (n *notes) Report(env *queue.Envelope, _ spool.Body, about []Reported) (*qu
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, a := range about {
-		n.got = append(n.got, fmt.Sprintf("%s %s %s", a.State, a.Recipient.Address, a.Attempt.Enhanced))
+		enhanced := ""
+		if a.Attempt != nil {
+			enhanced = a.Attempt.Enhanced
+		}
+		n.got = append(n.got, fmt.Sprintf("%s %s %s", a.State, a.Recipient.Address, enhanced))
 	}
 	if env.Sender == "" {
 		return nil, nil

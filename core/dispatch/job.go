@@ -174,6 +174,9 @@ func (j *job) deliverGroup(ctx context.Context, g *group) error {
 // place routes one recipient: into a group, or to a change if it needs no
 // delivery.
 func (j *job) place(ctx context.Context, r *queue.Recipient, groups map[string]*group) (*queue.Change, *group, error) {
+	if late := j.late(r.Last); late != nil {
+		return j.fails(r, late), nil, nil
+	}
 	if j.depth(r) > maxDepth {
 		return j.fails(r, reply(554, "5.4.6", "Routing loop: redirected too often")), nil, nil
 	}
@@ -189,10 +192,10 @@ func (j *job) place(ctx context.Context, r *queue.Recipient, groups map[string]*
 	case d.Deliver != nil:
 		return nil, j.join(r, d, groups, copies), nil
 	case d.Redirect != nil:
-		c := j.ends(r, queue.Expanded, d.Route, "redirected")
+		c := j.ends(r, queue.Expanded, d.Route, redirected)
 		c.Add = copies
 		for _, a := range d.Redirect {
-			c.Add = append(c.Add, &queue.Recipient{Address: a, Original: original(r), Notify: r.Notify})
+			c.Add = append(c.Add, &queue.Recipient{Address: a, Original: original(r), Notify: passedOn(r, len(d.Redirect))})
 		}
 		return c, nil, nil
 	case d.Held:
@@ -237,10 +240,11 @@ func (j *job) resolve(ctx context.Context, r *queue.Recipient) (*queue.Change, e
 		if err != nil {
 			return nil, err
 		}
-		c := j.ends(r, queue.Expanded, "", "alias")
+		c := j.ends(r, queue.Expanded, "", aliased)
 		for _, t := range targets {
 			c.Add = append(c.Add, &queue.Recipient{
-				Address: t.Address, Account: t.Account, Detail: t.Detail, Original: original(r), Notify: r.Notify,
+				Address: t.Address, Account: t.Account, Detail: t.Detail, Original: original(r),
+				Notify: passedOn(r, len(targets)),
 			})
 		}
 		return c, nil
@@ -398,6 +402,12 @@ func (j *job) complete(g *group, changes []queue.Change) []queue.Change {
 }
 
 func (j *job) try(ctx context.Context, g *group) (changes []queue.Change, err error) {
+	if j.late(nil) != nil {
+		for _, r := range g.recipients {
+			changes = append(changes, *j.fails(r, j.late(r.Last)))
+		}
+		return changes, nil
+	}
 	work := &deliver.Job{Envelope: j.claim.Envelope, Recipients: g.recipients, Body: j.body, Key: j.claim.ID + "/" + g.ref}
 	defer func() {
 		if work.Body != j.body {

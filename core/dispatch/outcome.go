@@ -25,11 +25,11 @@ type Reporter interface {
 // Reported is one recipient of a notice.
 type Reported struct {
 	Recipient *queue.Recipient
-	State     queue.State // Failed, Delivered, or Waiting for a delay
+	State     queue.State // Failed, Delivered, Expanded, or Waiting for a delay
 	Attempt   *queue.Attempt
 	// RetryUntil is when a delayed mail is given up.
 	RetryUntil time.Time
-	// Relayed: delivered to a host that does not know DSNs.
+	// Relayed: delivered to a host that does not know DSNs, or by a mail's BY worth a notice.
 	Relayed bool
 }
 
@@ -74,11 +74,14 @@ func (j *job) settle(r *queue.Recipient, a *queue.Attempt) *queue.Change {
 func (j *job) later(r *queue.Recipient, a *queue.Attempt) *queue.Change {
 	now := j.Clock()
 	a.At = now
+	if late := j.late(a); late != nil {
+		return j.fails(r, late)
+	}
 	if until := j.expires(); !now.Before(until) {
 		c := j.fails(r, a)
 		c.Attempt = &queue.Attempt{
-			At: now, Code: 550, Enhanced: "4.4.7", RemoteMTA: a.RemoteMTA,
-			Text: fmt.Sprintf("Gave up after %s; last answer: %d %s", now.Sub(j.claim.Received).Round(time.Second), a.Code, a.Text),
+			At: now, Code: 550, Enhanced: "4.4.7",
+			Text: fmt.Sprintf("Gave up after %s; %s", now.Sub(j.begins()).Round(time.Second), lastAnswer(a)),
 		}
 		c.Reason = c.Attempt.Text
 		return c
@@ -94,13 +97,6 @@ func (j *job) backoff(attempts int) time.Duration {
 		return 15 * time.Minute
 	}
 	return j.plan.Retry[min(attempts, len(j.plan.Retry)-1)]
-}
-
-func (j *job) expires() time.Time {
-	if !j.claim.Expires.IsZero() {
-		return j.claim.Expires
-	}
-	return j.claim.Received.Add(j.plan.Expire)
 }
 
 // handedOn tells how a delivered recipient left us.
@@ -196,10 +192,14 @@ func (j *job) notices(ctx context.Context, changes []queue.Change) ([]*queue.New
 			switch j.handedOn(c.Index) {
 			case deliver.Final:
 				by[c.State] = append(by[c.State], about)
-			case deliver.Relayed:
+			case deliver.Relayed, deliver.Traced:
 				about.Relayed = true
 				relayed = append(relayed, about)
 			case deliver.DutyPassed: // the next host tells (RFC 3461 section 5.2.2)
+			}
+		case queue.Expanded:
+			if expanded(r, c) {
+				by[c.State] = append(by[c.State], about)
 			}
 		case queue.Waiting:
 			if j.delayed(r, c) {
@@ -212,7 +212,7 @@ func (j *job) notices(ctx context.Context, changes []queue.Change) ([]*queue.New
 		}
 	}
 	var out []*queue.NewMessage
-	for _, about := range [][]Reported{by[queue.Failed], by[queue.Waiting], by[queue.Delivered], relayed} {
+	for _, about := range [][]Reported{by[queue.Failed], by[queue.Waiting], by[queue.Delivered], by[queue.Expanded], relayed} {
 		if len(about) == 0 {
 			continue
 		}
@@ -231,8 +231,8 @@ func (j *job) notices(ctx context.Context, changes []queue.Change) ([]*queue.New
 }
 
 func (j *job) delayed(r *queue.Recipient, c *queue.Change) bool {
-	return j.plan.DelayNotice > 0 && !r.DelayNotified && (c.Attempt != nil || c.Lane != "") &&
-		j.Clock().Sub(j.claim.Received) >= j.plan.DelayNotice
+	at := j.noticeAt()
+	return !at.IsZero() && !r.DelayNotified && (c.Attempt != nil || c.Lane != "") && !j.Clock().Before(at)
 }
 
 func (j *job) recipient(index int32) *queue.Recipient {

@@ -47,8 +47,8 @@ func untried(r *queue.Recipient, reason string) *queue.Attempt {
 // recheck is when a recipient is to be looked at though its lane is shut: for the
 // notice of its delay, and when its time is over.
 func (j *job) recheck(c *queue.Change) time.Time {
-	at := j.claim.Received.Add(j.plan.DelayNotice)
-	if j.plan.DelayNotice > 0 && !c.Notified && !j.recipient(c.Index).DelayNotified && at.After(j.Clock()) && at.Before(j.expires()) {
+	at := j.noticeAt()
+	if !at.IsZero() && !c.Notified && !j.recipient(c.Index).DelayNotified && at.After(j.Clock()) && at.Before(j.expires()) {
 		return at
 	}
 	return j.expires()

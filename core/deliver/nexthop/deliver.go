@@ -157,7 +157,9 @@ func (d *delivery) transact(ctx context.Context, c *conn) (again bool) {
 		}
 		batch := d.open[:min(size, len(d.open))]
 		later := append([]int(nil), d.open[len(batch):]...)
-		tx := client.Transaction{From: d.m.From, Options: d.m.Options, Body: d.m.Body, Size: d.m.Size}
+		tx := client.Transaction{
+			From: d.m.From, Options: d.m.Options, Priority: d.m.Priority, DeliverBy: d.m.DeliverBy, Body: d.m.Body, Size: d.m.Size,
+		}
 		for _, i := range batch {
 			tx.Recipients = append(tx.Recipients, d.m.Recipients[i])
 		}
@@ -256,6 +258,7 @@ func reason(err error) string {
 
 func (d *delivery) set(c *conn, i int, o Outcome) {
 	c.describe(&o)
+	o.KnowsDeliverBy = o.KnowsDeliverBy || d.t.opts.LMTP // it delivers at once
 	o.Recipient = d.m.Recipients[i].Addr
 	d.out[i] = o
 }
@@ -263,6 +266,7 @@ func (d *delivery) set(c *conn, i int, o Outcome) {
 func (c *conn) describe(o *Outcome) {
 	o.RemoteMTA, o.RemoteAddr, o.TLS = c.hop.host, c.hop.addr, c.tls
 	_, o.DSN = c.Extension("DSN")
+	_, o.KnowsDeliverBy = c.Extension("DELIVERBY")
 }
 
 // tooMany: RFC 5321 section 4.5.3.1.10 has 452, and 552 from old servers, for

@@ -120,6 +120,8 @@ type Message struct {
 	TLSLevel   string
 	From       string // reverse-path without brackets; empty for the null one
 	Options    smtp.MailOptions
+	Priority   int               // MT-PRIORITY
+	DeliverBy  *client.DeliverBy // nil: none
 	Recipients []client.Rcpt
 	Body       func() (io.ReadCloser, error)
 	Size       int64 // octets; 0 if not known
@@ -157,6 +159,8 @@ type Outcome struct {
 	// DSN: the peer offers the extension, and with a delivery takes over the
 	// duty to report (RFC 3461 section 5.2.2).
 	DSN bool
+	// KnowsDeliverBy: the peer offers DELIVERBY, and minds the time.
+	KnowsDeliverBy bool
 	// Ambiguous: the connection broke after the whole message was sent. The
 	// next attempt may deliver a second copy.
 	Ambiguous bool

@@ -4,8 +4,8 @@
 // It never rewrites a message: what it cannot send as it is (8-bit content to a
 // server without 8BITMIME, SMTPUTF8 to a server without it) it refuses with the
 // reply that belongs into the DSN. It does not look up hosts, choose a TLS
-// policy or retry: package nexthop does. AUTH= on MAIL, DELIVERBY, RRVS and
-// MT-PRIORITY are not passed on.
+// policy or retry: package nexthop does. AUTH= on MAIL and
+// RRVS are not passed on.
 package client
 
 import (

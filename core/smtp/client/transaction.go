@@ -5,6 +5,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/emersion/go-smtp"
 )
@@ -16,7 +17,11 @@ type Transaction struct {
 	From string
 	// Options are passed on as far as the server offers the extension. Body
 	// is the declared type; Size is taken from the Transaction.
-	Options    smtp.MailOptions
+	Options smtp.MailOptions
+	// Priority is passed on as MT-PRIORITY (RFC 6710); 0 is that of mail without one.
+	Priority int
+	// DeliverBy is passed on with the time that is left; nil: none.
+	DeliverBy  *DeliverBy
 	Recipients []Rcpt
 	// Body opens the message, lines ended by CRLF. It may be opened twice: a
 	// server with few extensions makes us look at the content first.
@@ -48,7 +53,7 @@ type RcptResult struct {
 	// Reply is the server's; Code 0: the connection broke before it came.
 	Reply Reply
 	// Missing is the extension for the lack of which the reply was made here
-	// (SMTPUTF8, REQUIRETLS, 8BITMIME, BINARYMIME): another server may do.
+	// (SMTPUTF8, REQUIRETLS, 8BITMIME, BINARYMIME, DELIVERBY): another server may do.
 	Missing string
 }
 
@@ -110,6 +115,11 @@ func (c *Conn) prepare(t *Transaction, res *Result) (plan, bool, error) {
 			fmt.Sprintf("The message of %d octets is larger than the server's limit of %d", t.Size, max)))
 	}
 
+	by, late, ok := c.deliverBy(t.DeliverBy, time.Now())
+	if !ok {
+		return refuseAll(late)
+	}
+
 	var b strings.Builder
 	fmt.Fprintf(&b, "MAIL FROM:<%s>", t.From)
 	if has("SIZE") && t.Size > 0 {
@@ -128,6 +138,10 @@ func (c *Conn) prepare(t *Transaction, res *Result) (plan, bool, error) {
 	if t.Options.RequireTLS {
 		b.WriteString(" REQUIRETLS")
 	}
+	if t.Priority != 0 && has("MT-PRIORITY") {
+		fmt.Fprintf(&b, " MT-PRIORITY=%d", t.Priority)
+	}
+	b.WriteString(by)
 	dsn := has("DSN")
 	if dsn {
 		switch t.Options.Return {
