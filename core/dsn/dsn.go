@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -74,6 +75,13 @@ func ShouldNotify(r *queue.Recipient, a Action) bool {
 	return has("SUCCESS")
 }
 
+// traced: who wants a mail delivered by a time hears of its relay whether or not
+// success is to be told; only NEVER is in the way (RFC 2852 section 4.1.4).
+func traced(r *Report, c *queue.Recipient) bool {
+	never := slices.ContainsFunc(c.Notify, func(n string) bool { return strings.EqualFold(n, "NEVER") })
+	return r.Action == Relayed && r.Envelope.Parameters.GetDeliverByMode() != "" && !never
+}
+
 // Build makes the message, ready for the queue; nil when nobody is to be told:
 // the reverse-path is null (RFC 5321 section 4.5.5) or no recipient asked.
 func Build(r Report) (*queue.NewMessage, error) {
@@ -81,7 +89,7 @@ func Build(r Report) (*queue.NewMessage, error) {
 		return nil, nil
 	}
 	r.Recipients = slices.DeleteFunc(slices.Clone(r.Recipients), func(c Recipient) bool {
-		return !ShouldNotify(c.Recipient, r.Action)
+		return !ShouldNotify(c.Recipient, r.Action) && !traced(&r, c.Recipient)
 	})
 	if len(r.Recipients) == 0 {
 		return nil, nil
@@ -97,7 +105,8 @@ func Build(r Report) (*queue.NewMessage, error) {
 		return nil, fmt.Errorf("write a delivery status notification: %w", err)
 	}
 	text := w.b.String()
-	params := &v1.MailParameters{Smtputf8: !ascii(r.Envelope.Sender)}
+	// RFC 8689 section 5: a notice needs the same protection as what it is about.
+	params := &v1.MailParameters{Smtputf8: !ascii(r.Envelope.Sender), RequireTls: r.Envelope.Parameters.GetRequireTls()}
 	if !ascii(text) {
 		params.Body = "8BITMIME"
 	}
@@ -196,10 +205,11 @@ func (w *writer) part(kind, content string) {
 
 // original returns the message or its header: the whole with RET=FULL, and for a
 // failure also without RET (RFC 3461 section 4.3), as long as it is not too large.
+// Of mail with REQUIRETLS never more than the header (RFC 8689 section 5).
 func (w *writer) original(h *message.Header) error {
-	ret := w.Envelope.Parameters.GetDsnReturn()
-	full := w.Action == Failed && !strings.EqualFold(ret, "HDRS") && w.Body.Size() <= maxReturn
-	if full && w.Envelope.Parameters.GetBody() != "BINARYMIME" || h == nil && w.Body.Size() <= maxReturn {
+	p := w.Envelope.Parameters
+	full := w.Action == Failed && !strings.EqualFold(p.GetDsnReturn(), "HDRS") && p.GetBody() != "BINARYMIME"
+	if (full || h == nil) && w.Body.Size() <= maxReturn && !p.GetRequireTls() {
 		b, err := octets(w.Body, w.Body.Size())
 		if err != nil {
 			return err
@@ -253,6 +263,12 @@ func (w *writer) status() string {
 	if !w.Envelope.Received.IsZero() {
 		s.line("Arrival-Date: %s", message.FormatDate(w.Envelope.Received))
 	}
+	if p.GetDeliverByMode() != "" { // RFC 2852 section 5
+		s.line("Deliver-By-Date: %s", message.FormatDate(time.UnixMilli(p.GetDeliverByMs()).UTC()))
+	}
+	if at := p.GetHoldUntilMs(); at > 0 { // RFC 4865 section 5
+		s.line("Future-Release-Request: until;%s", time.UnixMilli(at).UTC().Format(time.RFC3339))
+	}
 	for _, r := range w.Recipients {
 		s.line("")
 		if o := clean(r.Original); o != "" {
@@ -264,13 +280,21 @@ func (w *writer) status() string {
 		}
 		s.line("Final-Recipient: %s;%s", addressType(r.Address), clean(r.Address))
 		s.line("Action: %s", w.Action)
-		s.line("Status: %s", status(w.Action, r.Attempt))
+		if p.GetDeliverByMode() == "N" && w.Action == Delayed {
+			s.line("Status: 4.4.7") // RFC 2852 section 4.1.5
+		} else {
+			s.line("Status: %s", status(w.Action, r.Attempt))
+		}
 		if a := r.Attempt; a != nil {
 			if a.RemoteMTA != "" {
-				s.line("Remote-MTA: dns; %s", clean(a.RemoteMTA))
+				s.line("Remote-MTA: %s", mtaName(a.RemoteMTA))
 			}
-			if a.Code != 0 {
+			switch {
+			case a.Code == 0:
+			case a.RemoteMTA != "":
 				s.line("Diagnostic-Code: smtp; %s", words(a))
+			case w.Action == Failed, w.Action == Delayed: // no server said so: RFC 3464 section 2.3.6
+				s.line("Diagnostic-Code: X-Stagecoach; %s", words(a))
 			}
 			if !a.At.IsZero() {
 				s.line("Last-Attempt-Date: %s", message.FormatDate(a.At))
@@ -281,6 +305,20 @@ func (w *writer) status() string {
 		}
 	}
 	return s.b.String()
+}
+
+// mtaName: RFC 3464 section 2.1.3; a host without a name is an address literal.
+func mtaName(s string) string {
+	if ip, err := netip.ParseAddr(s); err == nil {
+		return "dns; [" + ip.String() + "]"
+	}
+	if p, err := netip.ParseAddrPort(s); err == nil {
+		return "dns; [" + p.Addr().String() + "]"
+	}
+	if strings.HasPrefix(s, "/") {
+		return "X-unix; " + clean(s)
+	}
+	return "dns; " + clean(s)
 }
 
 // addressType: RFC 3464 section 2.1.2, RFC 6533 section 3.

@@ -46,6 +46,19 @@ func TestGolden(t *testing.T) {
 	headers.Recipients = append(headers.Recipients, Recipient{Recipient: &queue.Recipient{Address: "joe@fox.example", Reason: "no route"}})
 	global := report(Failed)
 	global.Recipients[0].Recipient.Address, global.Recipients[0].Original = "mégane@ryan.example", ""
+	late := report(Failed)
+	late.Envelope.Parameters.DeliverByMs, late.Envelope.Parameters.DeliverByMode = at.Add(time.Hour).UnixMilli(), "R"
+	late.Envelope.Parameters.HoldUntilMs = at.Add(30 * time.Minute).UnixMilli()
+	late.Recipients[0].Attempt = &queue.Attempt{At: at.Add(time.Hour), Code: 550, Enhanced: "5.4.7", Text: "Not delivered by 2026-03-01T13:00:00Z, as the sender wanted it"}
+	slow := report(Delayed)
+	slow.Envelope.Parameters.DeliverByMs, slow.Envelope.Parameters.DeliverByMode = at.Add(time.Hour).UnixMilli(), "N"
+	slow.Recipients[0].Attempt = &queue.Attempt{At: at, Code: 451, Text: "Greylisted", Enhanced: "4.7.1", RemoteMTA: "192.0.2.1:25"}
+	traced := report(Relayed)
+	traced.Envelope.Parameters.DeliverByMs, traced.Envelope.Parameters.DeliverByMode = at.Add(time.Hour).UnixMilli(), "N"
+	traced.Recipients[0].Notify = []string{"FAILURE"}
+	traced.Recipients[0].Attempt = &queue.Attempt{At: at, Code: 250, Enhanced: "2.0.0", Text: "Queued", RemoteMTA: "mx.ryan.example"}
+	secret := report(Failed)
+	secret.Envelope.Parameters.RequireTls, secret.Envelope.Parameters.DsnReturn = true, "FULL"
 	delivered := report(Delivered)
 	delivered.Recipients[0].Attempt = &queue.Attempt{At: at, Code: 250, Enhanced: "2.1.5", Text: "OK"}
 	for name, c := range map[string]struct {
@@ -55,6 +68,10 @@ func TestGolden(t *testing.T) {
 		"failed":    {report(Failed), "text/plain message/delivery-status message/rfc822"},
 		"headers":   {headers, "text/plain message/delivery-status text/rfc822-headers"},
 		"global":    {global, "text/plain message/global-delivery-status message/global"},
+		"late":      {late, "text/plain message/delivery-status message/rfc822"},
+		"slow":      {slow, "text/plain message/delivery-status text/rfc822-headers"},
+		"traced":    {traced, "text/plain message/delivery-status text/rfc822-headers"},
+		"secret":    {secret, "text/plain message/delivery-status text/rfc822-headers"},
 		"delayed":   {delayed, "text/plain message/delivery-status text/rfc822-headers"},
 		"delivered": {delivered, "text/plain message/delivery-status text/rfc822-headers"},
 		"relayed":   {report(Relayed), "text/plain message/delivery-status text/rfc822-headers"},
@@ -81,6 +98,9 @@ func TestGolden(t *testing.T) {
 			}
 			if strings.Contains(strings.ReplaceAll(got, "\r\n", ""), "\n") {
 				t.Error("a bare LF")
+			}
+			if p := m.Envelope.Parameters; p.GetRequireTls() != c.Envelope.Parameters.GetRequireTls() {
+				t.Errorf("parameters %v", p)
 			}
 			if e := m.Envelope; e.Sender != "" || e.Recipients[0].Address != "tom@hanks.example" {
 				t.Errorf("envelope %+v", e)
@@ -159,7 +179,9 @@ func TestNoNoticeAboutANotice(t *testing.T) {
 	null.Envelope.Sender = ""
 	never := report(Failed)
 	never.Recipients[0].Notify = []string{"NEVER"}
-	for _, r := range []Report{null, never} {
+	untraced := report(Relayed)
+	untraced.Recipients[0].Notify, untraced.Envelope.Parameters.DeliverByMode = []string{"NEVER"}, "N"
+	for _, r := range []Report{null, never, untraced} {
 		if m, err := Build(r); m != nil || err != nil {
 			t.Errorf("%+v %v", m, err)
 		}

@@ -61,7 +61,11 @@ func (w *writer) human() string {
 		}
 		s.line("")
 	}
-	s.line("%s", t.todo)
+	todo := t.todo
+	if w.Action == Relayed && w.Envelope.Parameters.GetDeliverByMode() != "" {
+		todo = "What becomes of it there, and when, is for that server to say. You need not do\r\nanything."
+	}
+	s.line("%s", todo)
 	s.line("")
 	if subject := clean(w.Envelope.Subject); subject != "" && !strings.Contains(subject, "=?") {
 		s.line("The message was: %s", subject)
