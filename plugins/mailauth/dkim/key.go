@@ -152,31 +152,35 @@ func (k *Key) Bits() int {
 	return 0
 }
 
-// serves tells whether the key is for mail.
-func (k *Key) serves() bool {
-	return len(k.Services) == 0 || slices.Contains(k.Services, "*") || slices.Contains(k.Services, "email")
+// Unusable says why the key is not for a signature with that algorithm (section
+// 6.1.2); "" if it is.
+func (k *Key) Unusable(a Algorithm) string {
+	switch {
+	case k.Public == nil:
+		return "was revoked"
+	case len(k.Services) > 0 && !slices.Contains(k.Services, "*") && !slices.Contains(k.Services, "email"):
+		return "is not for mail"
+	case len(k.Hashes) > 0 && !slices.Contains(k.Hashes, a.hashName()):
+		return "is not for " + a.hashName()
+	case (k.Bits() > 0) != (a.Key == "rsa"):
+		return "is of another kind than " + a.Key
+	}
+	return ""
 }
 
-// Check verifies a signature of a hash of header fields.
+// Check verifies a signature of a hash of header fields with a key that is usable
+// for its algorithm.
 func (k *Key) Check(a Algorithm, sum, signature []byte) error {
 	switch pub := k.Public.(type) {
-	case nil:
-		return errors.New("the key was revoked")
 	case *rsa.PublicKey:
-		if a.Key != "rsa" {
-			return fmt.Errorf("the key is an RSA key, and not for %s", a)
-		}
 		return rsa.VerifyPKCS1v15(pub, a.Hash, sum, signature)
 	case ed25519.PublicKey:
-		if a.Key != "ed25519" {
-			return fmt.Errorf("the key is an Ed25519 key, and not for %s", a)
-		}
 		// What is signed is the hash, by PureEdDSA (RFC 8463 section 3).
-		if !ed25519.Verify(pub, sum, signature) {
-			return errors.New("it is not by this key")
+		if ed25519.Verify(pub, sum, signature) {
+			return nil
 		}
 	}
-	return nil
+	return errors.New("it is not by this key")
 }
 
 // Algorithm of a signature, a=.

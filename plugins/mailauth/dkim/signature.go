@@ -1,8 +1,10 @@
 package dkim
 
 import (
+	"crypto"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,18 +39,9 @@ const maxFields = 512
 // RFC 4871 have v=0.5 or no v=. Of a signature with an error the Domain and the
 // Selector are set if they could be read.
 func ParseSignature(f message.Field, historic bool) (*Signature, error) {
-	s := &Signature{Field: f, Length: -1}
-	tags, err := ParseTags(string(f.Value()))
+	s, tags, err := parse(f, "a", "b", "bh", "d", "h", "s")
 	if err != nil {
 		return s, err
-	}
-	get := func(name string) string { v, _ := tags.Get(name); return v }
-	s.Domain, s.Selector = strings.ToLower(get("d")), strings.ToLower(get("s"))
-	s.B = unblanked(get("b"))
-	for _, name := range []string{"a", "b", "bh", "d", "h", "s"} {
-		if get(name) == "" {
-			return s, fmt.Errorf("it has no %s=", name)
-		}
 	}
 	switch v, ok := tags.Get("v"); {
 	case v == "1", historic && (!ok || v == "0.5"):
@@ -57,26 +50,10 @@ func ParseSignature(f message.Field, historic bool) (*Signature, error) {
 	default:
 		return s, fmt.Errorf("v=%s is not known", shortened(v))
 	}
-	if !domainName(s.Domain) || !domainName(s.Selector) {
-		return s, errors.New("d= and s= do not make a name")
-	}
-	var ok bool
-	if s.Algorithm, ok = ParseAlgorithm(get("a")); !ok {
-		return s, fmt.Errorf("a=%s is not known", shortened(get("a")))
-	}
-	if s.sum, err = decodeBase64(s.B); err != nil {
-		return s, errors.New("b= is no base64")
-	}
-	if s.bodySum, err = decodeBase64(unblanked(get("bh"))); err != nil {
-		return s, errors.New("bh= is no base64")
-	}
-	if c, has := tags.Get("c"); has {
-		if s.Header, s.Body, ok = parseCanonicalization(c); !ok {
-			return s, fmt.Errorf("c=%s is not known", shortened(c))
-		}
-	}
-	if err := s.fields(get("h")); err != nil {
-		return s, err
+	// From must be among the fields, or the signature says nothing of who wrote the
+	// mail (section 5.4).
+	if !slices.ContainsFunc(s.Fields, func(name string) bool { return strings.EqualFold(name, "from") }) {
+		return s, errors.New("h= does not name From")
 	}
 	if err := s.identity(tags); err != nil {
 		return s, err
@@ -84,27 +61,74 @@ func ParseSignature(f message.Field, historic bool) (*Signature, error) {
 	if q, has := tags.Get("q"); has && !queries(q) {
 		return s, fmt.Errorf("q=%s is not known", shortened(q))
 	}
-	return s, s.numbers(tags)
+	return s, nil
 }
 
-// fields reads h=. From must be among them, or the signature says nothing of who
-// wrote the mail (section 5.4).
-func (s *Signature) fields(h string) error {
-	s.Fields = colonList(h)
-	if len(s.Fields) > maxFields {
-		return fmt.Errorf("h= has more than %d names", maxFields)
+// ParseARC reads an ARC-Message-Signature, or an ARC-Seal, which signs no body and
+// no fields that it names itself (RFC 8617 section 4.1). What is in neither's
+// syntax of DKIM, as i= and cv=, is for the caller.
+func ParseARC(f message.Field, seal bool) (*Signature, Tags, error) {
+	required := []string{"a", "b", "bh", "d", "s"}
+	if seal {
+		required = []string{"a", "b", "d", "s"}
 	}
-	from := false
-	for _, name := range s.Fields {
-		if name == "" {
-			return errors.New("h= has an empty name")
+	s, tags, err := parse(f, required...)
+	if err != nil {
+		return s, tags, err
+	}
+	switch {
+	case s.Algorithm.Hash != crypto.SHA256:
+		return s, tags, fmt.Errorf("%s is not taken", s.Algorithm)
+	case seal && tags.Has("h"):
+		return s, tags, errors.New("a seal has no h=")
+	case !seal && !tags.Has("h"):
+		return s, tags, errors.New("it has no h=")
+	case !tags.Has("c"):
+		// What those who make ARC sets mean by it, unlike DKIM's simple/simple.
+		s.Header, s.Body = Relaxed, Relaxed
+	}
+	return s, tags, nil
+}
+
+// parse reads the tags that all kinds of signatures have in common.
+func parse(f message.Field, required ...string) (*Signature, Tags, error) {
+	s := &Signature{Field: f, Length: -1}
+	tags, err := ParseTags(string(f.Value()))
+	if err != nil {
+		return s, nil, err
+	}
+	get := func(name string) string { v, _ := tags.Get(name); return v }
+	s.Domain, s.Selector = strings.ToLower(get("d")), strings.ToLower(get("s"))
+	s.B = unblanked(get("b"))
+	for _, name := range required {
+		if get(name) == "" {
+			return s, tags, fmt.Errorf("it has no %s=", name)
 		}
-		from = from || strings.EqualFold(name, "from")
 	}
-	if !from {
-		return errors.New("h= does not name From")
+	if !domainName(s.Domain) || !domainName(s.Selector) {
+		return s, tags, errors.New("d= and s= do not make a name")
 	}
-	return nil
+	var ok bool
+	if s.Algorithm, ok = ParseAlgorithm(get("a")); !ok {
+		return s, tags, fmt.Errorf("a=%s is not known", shortened(get("a")))
+	}
+	if s.sum, err = decodeBase64(s.B); err != nil {
+		return s, tags, errors.New("b= is no base64")
+	}
+	if s.bodySum, err = decodeBase64(unblanked(get("bh"))); err != nil {
+		return s, tags, errors.New("bh= is no base64")
+	}
+	if c, has := tags.Get("c"); has {
+		if s.Header, s.Body, ok = parseCanonicalization(c); !ok {
+			return s, tags, fmt.Errorf("c=%s is not known", shortened(c))
+		}
+	}
+	if h := get("h"); h != "" {
+		if s.Fields = colonList(h); len(s.Fields) > maxFields {
+			return s, tags, fmt.Errorf("h= has more than %d names", maxFields)
+		}
+	}
+	return s, tags, s.numbers(tags)
 }
 
 // identity reads i=: an address of the domain or of one below it.

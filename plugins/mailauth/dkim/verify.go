@@ -11,7 +11,7 @@ import (
 	_ "crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
+	"hash"
 	"strings"
 	"time"
 
@@ -49,12 +49,15 @@ type Verdict struct {
 	Testing bool
 }
 
+// MinRSABits of a key that is taken (RFC 8301 section 3.2).
+const MinRSABits = 1024
+
 // Verifier verifies. Safe for concurrent use.
 type Verifier struct {
 	Resolver dns.Resolver
 	// MaxSignatures to look at, from the top; 0 is 10.
 	MaxSignatures int
-	// MinRSABits of a key; 0 is the 1024 of RFC 8301 section 3.2.
+	// MinRSABits of a key; 0 is the constant of that name.
 	MinRSABits int
 	// PartialBody lets a signature pass whose l= leaves a part of the body out
 	// (RFC 6376 section 8.2 tells what that invites).
@@ -157,21 +160,18 @@ func (c *Check) judge(p *pending, got fetched) (Result, string) {
 	if reason := c.unusable(s, k); reason != "" {
 		return PermError, "the public key " + reason
 	}
-	if s.Length >= 0 && s.Length > p.body.Length {
-		return Fail, fmt.Sprintf("l= says %d octets, and the body has %d", s.Length, p.body.Length)
-	}
-	if !bytes.Equal(p.body.Sum, s.bodySum) {
-		return Fail, "the body was changed"
+	if err := s.CheckBody(p.body); err != nil {
+		return Fail, err.Error()
 	}
 	least := c.v.MinRSABits
 	if least == 0 {
-		least = 1024
+		least = MinRSABits
 	}
 	if p.Bits > 0 && p.Bits < least {
 		return Policy, fmt.Sprintf("the key has %d bits, fewer than %d", p.Bits, least)
 	}
-	if err := k.Check(s.Algorithm, s.Sum(c.header), s.sum); err != nil {
-		return Fail, "the signature does not fit the header"
+	if err := s.CheckHeader(c.header, k); err != nil {
+		return Fail, err.Error()
 	}
 	now := time.Now
 	if c.v.Now != nil {
@@ -190,18 +190,14 @@ func (c *Check) judge(p *pending, got fetched) (Result, string) {
 
 // unusable says why a key is not for this signature (section 6.1.2).
 func (c *Check) unusable(s *Signature, k *Key) string {
+	if reason := k.Unusable(s.Algorithm); reason != "" {
+		return reason
+	}
+	at := strings.LastIndexByte(s.Identity, '@')
 	switch {
-	case k.Public == nil:
-		return "was revoked"
-	case !k.serves():
-		return "is not for mail"
-	case len(k.Hashes) > 0 && !slices.Contains(k.Hashes, s.Algorithm.hashName()):
-		return "is not for " + s.Algorithm.hashName()
-	case (k.Bits() > 0) != (s.Algorithm.Key == "rsa"):
-		return "is of another kind than " + s.Algorithm.Key
-	case k.Strict && !strings.EqualFold(s.Identity[strings.LastIndexByte(s.Identity, '@')+1:], s.Domain):
+	case k.Strict && !strings.EqualFold(s.Identity[at+1:], s.Domain):
 		return "is only for the domain itself"
-	case c.v.Historic && !granular(k.granularity, s.Identity[:strings.LastIndexByte(s.Identity, '@')]):
+	case c.v.Historic && !granular(k.granularity, s.Identity[:at]):
 		return "is for others in that domain (g=)"
 	}
 	return ""
@@ -216,11 +212,32 @@ func granular(g, local string) bool {
 	return len(local) >= len(before)+len(after) && strings.HasPrefix(local, before) && strings.HasSuffix(local, after)
 }
 
-// Sum is the hash of the header that the signature signs.
-func (s *Signature) Sum(h message.Header) []byte {
+// CheckBody compares the body's sum with bh=.
+func (s *Signature) CheckBody(sum *BodySum) error {
+	if s.Length > sum.Length {
+		return fmt.Errorf("l= says %d octets, and the body has %d", s.Length, sum.Length)
+	}
+	if !bytes.Equal(sum.Sum, s.bodySum) {
+		return errors.New("the body was changed")
+	}
+	return nil
+}
+
+// CheckHeader verifies the signature of the fields of h= and of its own, with a
+// key that is usable for it.
+func (s *Signature) CheckHeader(h message.Header, k *Key) error {
 	sum := s.Algorithm.Hash.New()
 	s.Header.HashFields(sum, h, s.Fields)
-	// Its tags were read before: there is no error.
-	_ = s.Header.HashUnsigned(sum, s.Field)
-	return sum.Sum(nil)
+	return s.CheckSum(sum, s.Header, k)
+}
+
+// CheckSum is CheckHeader with a hash that has the other fields already.
+func (s *Signature) CheckSum(sum hash.Hash, c Canonicalization, k *Key) error {
+	if err := c.HashUnsigned(sum, s.Field); err != nil {
+		return err
+	}
+	if err := k.Check(s.Algorithm, sum.Sum(nil), s.sum); err != nil {
+		return errors.New("the signature does not fit the header")
+	}
+	return nil
 }
