@@ -25,6 +25,9 @@ type Message struct {
 	Priority  int       `json:"priority,omitempty"`
 	NotBefore time.Time `json:"not_before,omitzero"`
 	Expires   time.Time `json:"expires,omitzero"`
+	// DeliverBy is the time of BY (RFC 2852), and its mode "R" or "N".
+	DeliverBy     time.Time `json:"deliver_by,omitzero"`
+	DeliverByMode string    `json:"deliver_by_mode,omitempty"`
 	// NextHop in place of what its recipients' domains say.
 	NextHop    string `json:"next_hop,omitempty"`
 	EnvelopeID string `json:"envelope_id,omitempty"`
@@ -70,6 +73,9 @@ func FromEnvelope(e *queue.Envelope) Message {
 		Subject: e.Subject, Origin: e.Origin, ClientIP: e.Client.GetIp(), Hello: e.Client.GetHello(), User: e.Client.GetUser(),
 		Protocol: e.Client.GetProtocol(), Priority: e.Priority, NotBefore: e.NotBefore, Expires: e.Expires,
 		NextHop: e.Hints.GetNextHop(), EnvelopeID: e.Parameters.GetEnvelopeId(), Recipients: []Recipient{},
+	}
+	if p := e.Parameters; p.GetDeliverByMode() != "" {
+		m.DeliverBy, m.DeliverByMode = time.UnixMilli(p.GetDeliverByMs()).UTC(), p.GetDeliverByMode()
 	}
 	if len(e.Tags) > 0 {
 		m.Tags = make(map[string]any, len(e.Tags))

@@ -229,6 +229,11 @@ func showMessage(out io.Writer, m admin.Message) error {
 	}
 	row("Not before", moment(m.NotBefore))
 	row("Expires", moment(m.Expires))
+	if m.DeliverByMode == "R" {
+		row("Deliver by", moment(m.DeliverBy)+", else return it")
+	} else {
+		row("Deliver by", moment(m.DeliverBy))
+	}
 	row("Next hop", m.NextHop)
 	for n, line := range strings.Split(tagLines(m.Tags), "\n") {
 		row([]string{"Tags", ""}[min(n, 1)], line)

@@ -194,6 +194,10 @@ func (p *teller) notes(at time.Time, about string, notes []queue.Note) {
 			p.at(at, "route", text)
 			continue
 		}
+		if n.What == "asked" {
+			p.at(at, "asked", "by the "+n.By+": "+n.Text)
+			continue
+		}
 		text := strings.ToLower(n.What) + ": " + strings.ToLower(n.Verdict)
 		if n.Score != 0 {
 			text += fmt.Sprintf(", score %+g", n.Score)

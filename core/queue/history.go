@@ -73,7 +73,8 @@ const (
 
 // Note is a step of a mail's way that the queue cannot know by itself.
 type Note struct {
-	// What: the event of a filter ("MESSAGE", "RCPT"), or "route".
+	// What: the event of a filter ("MESSAGE", "RCPT"), "route", or "asked" for what
+	// the sender wanted.
 	What string `json:"what"`
 	By   string `json:"by"`
 	// Verdict of a filter; "taken" or "no" of a route.

@@ -202,7 +202,8 @@ func (s *Session) enqueue(ctx context.Context, body spool.Body, sum summary, ref
 	env := &queue.Envelope{
 		Received: time.UnixMilli(s.env.GetReceivedMs()), Sender: s.env.GetSender(), Parameters: s.env.GetParameters(),
 		Client: s.env.GetClient(), Tags: s.env.GetTags(), Hints: hints, Origin: s.Ref, Size: body.Size(),
-		MessageID: sum.messageID, From: sum.from, Subject: sum.subject, Transaction: s.env.GetTransaction(), Notes: s.notes,
+		MessageID: sum.messageID, From: sum.from, Subject: sum.subject, Transaction: s.env.GetTransaction(),
+		Notes:    append(asked(s.env.GetParameters()), s.notes...),
 		Priority: int(s.env.GetParameters().GetPriority()),
 	}
 	if at := s.env.GetParameters().GetHoldUntilMs(); at > 0 {
@@ -219,12 +220,16 @@ func (s *Session) enqueue(ctx context.Context, body spool.Body, sum summary, ref
 			env.Priority = int(h.GetPriority())
 		}
 	}
+	wait := ""
+	if env.Parameters.GetHoldUntilMs() > s.env.GetReceivedMs() {
+		wait = "not before, says the sender"
+	}
 	held := s.said.hold
 	var bounced []dispatch.Reported
 	for _, r := range s.env.GetRecipients() {
 		q := &queue.Recipient{
 			Index: r.GetIndex(), Address: r.GetAddress(), Original: r.GetOriginalRecipient(), Notify: r.GetNotify(),
-			Account: r.GetAccount(), Detail: r.GetDetail(), Parent: -1, Next: env.NotBefore,
+			Account: r.GetAccount(), Detail: r.GetDetail(), Parent: -1, Next: env.NotBefore, Reason: wait,
 		}
 		if err, ok := refused[r.GetIndex()]; ok {
 			said := server.ReplyOf(err)

@@ -85,7 +85,11 @@ func TestDeliverByAndFutureRelease(t *testing.T) {
 		env, _ := r.queue.last(t)
 		return env
 	}
-	p := took("BY=600;RT").Parameters
+	env := took("BY=600;RT MT-PRIORITY=2")
+	p := env.Parameters
+	if n := env.Notes; len(n) != 1 || n[0].Text != "priority 2, deliver by 2026-11-26T09:10:00Z or return it, tell of each relay" {
+		t.Errorf("the journal gets %+v", n)
+	}
 	if at := time.UnixMilli(p.DeliverByMs); !at.Equal(now.Add(10*time.Minute)) || p.DeliverByMode != "R" || !p.DeliverByTrace {
 		t.Errorf("BY=600;RT became %v %s %v", at, p.DeliverByMode, p.DeliverByTrace)
 	}
@@ -94,11 +98,11 @@ func TestDeliverByAndFutureRelease(t *testing.T) {
 		t.Errorf("BY=-60;N became %v %s %v", at, p.DeliverByMode, p.DeliverByTrace)
 	}
 	at := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
-	env := took("HOLDUNTIL=" + at.Format(time.RFC3339))
-	if !env.NotBefore.Equal(at) || !env.Recipients[0].Next.Equal(at) || env.Parameters.HoldUntilMs != at.UnixMilli() {
+	env = took("HOLDUNTIL=" + at.Format(time.RFC3339))
+	if !env.NotBefore.Equal(at) || !env.Recipients[0].Next.Equal(at) || env.Parameters.HoldUntilMs != at.UnixMilli() || env.Recipients[0].Reason == "" {
 		t.Errorf("held until %v, its recipient until %v; want %v", env.NotBefore, env.Recipients[0].Next, at)
 	}
-	if env := took("HOLDUNTIL=2001-01-01T00:00:00Z"); env.NotBefore.After(now) {
+	if env := took("HOLDUNTIL=2001-01-01T00:00:00Z"); env.NotBefore.After(now) || env.Recipients[0].Reason != "" {
 		t.Errorf("a time that is over holds the mail until %v", env.NotBefore)
 	}
 }
