@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/textproto"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -250,4 +252,47 @@ func field(mail, name string) string {
 		return ""
 	}
 	return all[0][1]
+}
+
+// imap sends a command and reads up to its end: the status line without the tag,
+// and all that came before it, literals included.
+func (c *client) imap(command string) (status, data string) {
+	c.Helper()
+	c.tag++
+	tag := fmt.Sprintf("a%d ", c.tag)
+	c.say(tag + command)
+	var b strings.Builder
+	for {
+		line := c.line()
+		if rest, ok := strings.CutPrefix(line, tag); ok {
+			return rest, b.String()
+		}
+		if strings.HasPrefix(line, "* BYE") {
+			c.Fatalf("%q ends the session: %s", command, line)
+		}
+		b.WriteString(line + "\r\n")
+		if size := literal.FindStringSubmatch(line); size != nil {
+			n, _ := strconv.ParseInt(size[1], 10, 64)
+			if _, err := io.CopyN(&b, c.r, n); err != nil {
+				c.Fatalf("%q: a literal of %d octets: %v", command, n, err)
+			}
+		}
+	}
+}
+
+var literal = regexp.MustCompile(`\{(\d+)\}$`)
+
+// inbox is an IMAP session of Meg's with INBOX selected.
+func inbox(t *testing.T, addr string) *client {
+	t.Helper()
+	c := dial(t, addr)
+	if greeting := c.line(); !strings.HasPrefix(greeting, "* OK") {
+		t.Fatal(greeting)
+	}
+	for _, command := range []string{"LOGIN meg@ryan.example sleepless", "SELECT INBOX"} {
+		if status, _ := c.imap(command); !strings.HasPrefix(status, "OK") {
+			t.Fatalf("%s: %s", command, status)
+		}
+	}
+	return c
 }

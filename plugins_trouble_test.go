@@ -14,8 +14,9 @@ import (
 	"github.com/stagecoach-mta/stagecoach/core/command"
 )
 
-// serveProgram runs a server in a process of its own until the test ends.
-func serveProgram(t *testing.T, path, dir string) *serving {
+// serveProgram runs a server in a process of its own until the test ends. env is
+// added to its environment, as NAME=value.
+func serveProgram(t *testing.T, path, dir string, env ...string) *serving {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -24,6 +25,7 @@ func serveProgram(t *testing.T, path, dir string) *serving {
 	s := &serving{t: t, out: &safeBuffer{}, log: &safeBuffer{}, admin: admin.NewClient(filepath.Join(dir, "data", "run", "admin.sock"))}
 	server := exec.Command(self, "serve", "-c", path)
 	server.Stdout, server.Stderr = s.out, s.log
+	server.Env = append(os.Environ(), env...)
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
