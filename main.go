@@ -15,6 +15,7 @@ import (
 var version = "0.1.0-dev"
 
 func main() {
+	command.CoarseTimers(os.Args[1:])
 	os.Exit(app().Run(context.Background(), os.Args[1:]))
 }
 

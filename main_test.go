@@ -21,6 +21,8 @@ import (
 // starts are this binary, re-executed.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && (os.Args[1] == "plugin" || os.Args[1] == "serve") {
+		command.CoarseTimers(os.Args[1:])
+		tellTimers()
 		os.Exit(app().Run(context.Background(), os.Args[1:]))
 	}
 	os.Exit(m.Run())

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package command
+
+// CoarseTimers is for Linux alone.
+func CoarseTimers([]string) {}
