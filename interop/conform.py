@@ -177,7 +177,7 @@ def new_plugins(language):
     return ", ".join(kinds)
 
 
-@case(seconds=300, shared=False)
+@case(seconds=900, shared=False)
 def new_python_plugins():
     return new_plugins("python")
 

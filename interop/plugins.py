@@ -454,3 +454,10 @@ def new_node_storage():
     with on_new_storage("node", "new_node_storage") as server:
         reads_it(server)
         return keeps_it(server)
+
+
+@case(seconds=300, shared=False)
+def new_python_storage():
+    with on_new_storage("python", "new_python_storage") as server:
+        reads_it(server)
+        return keeps_it(server)

@@ -74,23 +74,13 @@ func Languages() []string {
 	return out
 }
 
-// speak lists the languages that have a project for a kind.
-func speak(kind string) []string {
-	return slices.DeleteFunc(Languages(), func(lang string) bool {
-		_, err := fs.Stat(templates, path.Join("templates", lang, kind))
-		return err != nil
-	})
-}
-
 // Others tells what languages but Go write, a line for each.
 func Others() string {
 	var out strings.Builder
 	for _, lang := range Languages() {
-		if lang == "go" {
-			continue
+		if lang != "go" {
+			fmt.Fprintf(&out, "  %-10s %s\n", lang, strings.Join(Kinds, ", "))
 		}
-		kinds := slices.DeleteFunc(slices.Clone(Kinds), func(k string) bool { return !slices.Contains(speak(k), lang) })
-		fmt.Fprintf(&out, "  %-10s %s\n", lang, strings.Join(kinds, ", "))
 	}
 	return out.String()
 }
@@ -164,10 +154,6 @@ func (o *Options) check() error {
 	}
 	if languages[o.Lang] == nil {
 		return fmt.Errorf("there is no language %q here: name one of %s", o.Lang, strings.Join(Languages(), ", "))
-	}
-	if can := speak(o.Kind); !slices.Contains(can, o.Lang) {
-		kinds := slices.DeleteFunc(slices.Clone(Kinds), func(k string) bool { return !slices.Contains(speak(k), o.Lang) })
-		return fmt.Errorf("there is no %s to begin with in %s: take --lang %s, or one of %s in %s", o.Kind, o.Lang, strings.Join(can, " or "), strings.Join(kinds, ", "), o.Lang)
 	}
 	if o.Lang != "go" && o.Module != "" {
 		return errors.New("only Go has modules: leave --module out")
