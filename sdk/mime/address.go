@@ -17,6 +17,12 @@ type addressParser struct {
 	out     []*v1.MailAddress
 }
 
+// Addresses reads the value of an address field (From, To, Reply-To …), folded or
+// not: at most max addresses, with the beginnings and ends of groups among them.
+// Names are as they are written, not decoded. What cannot be read is passed over;
+// a Domain is nil where the address has none.
+func Addresses(value []byte, max int) []*v1.MailAddress { return parseAddresses(value, max) }
+
 func parseAddresses(field []byte, max int) []*v1.MailAddress {
 	p := &addressParser{s: field, max: max}
 	for p.address() && len(p.out) < p.max {
