@@ -3,15 +3,12 @@ package stream
 import (
 	"context"
 	"fmt"
-	"net"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
@@ -37,23 +34,6 @@ type engine struct{ v1.UnimplementedPeerServer }
 
 func (engine) Session(s grpc.BidiStreamingServer[v1.Frame, v1.Frame]) error {
 	return Serve(s.Context(), s, 0, echo)
-}
-
-func dialBench(b *testing.B, impl v1.PeerServer) *grpc.ClientConn {
-	path := filepath.Join(b.TempDir(), "s")
-	lis, err := net.Listen("unix", path)
-	if err != nil {
-		b.Fatal(err)
-	}
-	g := grpc.NewServer()
-	v1.RegisterPeerServer(g, impl)
-	go g.Serve(lis)
-	cc, err := grpc.NewClient("unix:"+path, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { cc.Close(); g.Stop() })
-	return cc
 }
 
 // bareCalls makes n calls, c at a time, each on a stream of its own in lockstep:
@@ -109,7 +89,7 @@ func cpu(b *testing.B) time.Duration {
 func BenchmarkSession(b *testing.B) {
 	for _, c := range []int{1, 16} {
 		b.Run(fmt.Sprintf("c=%d", c), func(b *testing.B) {
-			plain, ours := dialBench(b, bare{}), dialBench(b, engine{})
+			plain, ours := dialLocal(b, bare{}), dialLocal(b, engine{})
 			s, err := v1.NewPeerClient(ours).Session(context.Background())
 			if err != nil {
 				b.Fatal(err)

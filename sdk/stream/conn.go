@@ -3,7 +3,6 @@ package stream
 import (
 	"context"
 	"errors"
-	"io"
 	"sync"
 	"time"
 
@@ -66,14 +65,13 @@ type Conn struct {
 	s       FrameStream
 	onClose []func()
 	done    chan struct{}
-	wake    chan struct{}
+	out     writer
 
 	mu      sync.Mutex
 	credits int // how many more calls may start; negative after a withdrawal
 	waiting []chan struct{}
 	calls   map[uint64]*call
 	lastID  uint64
-	queue   []outgoing
 	strays  int
 	gone    int       // calls whose callers went away
 	quiet   time.Time // since when no call ended, with some whose caller went away
@@ -82,12 +80,6 @@ type Conn struct {
 }
 
 var _ Caller = (*Conn)(nil)
-
-// outgoing is a frame to write; call is set for a Call frame.
-type outgoing struct {
-	frame *v1.Frame
-	call  *call
-}
 
 // call is one call under way. Its fields belong to Conn.mu.
 type call struct {
@@ -98,8 +90,22 @@ type call struct {
 	err     error
 	replies []*v1.Reply
 	backlog int
+	octets  int // of its frames
 	// ready has room for one: something above changed.
 	ready chan struct{}
+}
+
+var spareCalls = sync.Pool{New: func() any { return &call{ready: make(chan struct{}, 1)} }}
+
+// free gives k back for another call. It has ended, so that nobody else knows it.
+func (k *call) free(replies []*v1.Reply) {
+	select {
+	case <-k.ready:
+	default:
+	}
+	clear(replies)
+	*k = call{ready: k.ready, replies: replies[:0]}
+	spareCalls.Put(k)
 }
 
 // NewCaller begins to read and write s and returns its calling end. The session
@@ -107,12 +113,13 @@ type call struct {
 func NewCaller(s FrameStream, opts ...Option) *Conn {
 	c := &Conn{
 		s: s, credits: DefaultCredits, calls: map[uint64]*call{},
-		done: make(chan struct{}), wake: make(chan struct{}, 1),
+		done: make(chan struct{}),
 	}
+	c.out.init(s)
 	for _, o := range opts {
 		o(c)
 	}
-	go c.write()
+	go c.out.run(c)
 	go c.read()
 	return c
 }
@@ -159,13 +166,9 @@ func (c *Conn) Retire() {
 
 // Call implements Caller.
 func (c *Conn) Call(ctx context.Context, req *v1.Call) (*v1.Reply, error) {
-	var last *v1.Reply
-	_, _, err := c.do(ctx, req, func(r *v1.Reply) error { last = r; return nil })
-	if err != nil {
+	last := &v1.Reply{}
+	if _, _, err := c.do(ctx, req, func(r *v1.Reply) error { last = r; return nil }); err != nil {
 		return nil, err
-	}
-	if last == nil {
-		last = &v1.Reply{}
 	}
 	return last, nil
 }
@@ -213,6 +216,7 @@ func (c *Conn) do(ctx context.Context, req *v1.Call, each func(*v1.Reply) error)
 			return true, given, ErrBehind
 		}
 		if ended {
+			k.free(replies)
 			return sent, given, err
 		}
 	}
@@ -223,9 +227,25 @@ func (c *Conn) begin(ctx context.Context, req *v1.Call) (uint64, *call, error) {
 	if ctx.Err() != nil {
 		return 0, nil, contextError(ctx)
 	}
-	if err := encodable(req); err != nil {
+	// Without its own deadline: the time left is counted when it is sent, and a
+	// caller may repeat the same call.
+	p, err := pack(&v1.Call{Request: req.GetRequest()})
+	if err != nil {
 		return 0, nil, err
 	}
+	id, k, mine, err := c.enter(ctx, p)
+	if err != nil {
+		p.free()
+		return 0, nil, err
+	}
+	if mine {
+		c.out.send(c, rounds)
+	}
+	return id, k, nil
+}
+
+// enter waits for a credit and queues the call; mine: its caller is to write.
+func (c *Conn) enter(ctx context.Context, p *packed) (id uint64, k *call, mine bool, err error) {
 	c.mu.Lock()
 	for c.err == nil && c.credits <= 0 {
 		turn := make(chan struct{})
@@ -236,25 +256,23 @@ func (c *Conn) begin(ctx context.Context, req *v1.Call) (uint64, *call, error) {
 		case <-c.done:
 		case <-ctx.Done():
 			c.giveUpTurn(turn)
-			return 0, nil, contextError(ctx)
+			return 0, nil, false, contextError(ctx)
 		}
 		c.mu.Lock()
 	}
 	defer c.mu.Unlock()
 	if c.err != nil {
-		return 0, nil, c.err
+		return 0, nil, false, c.err
 	}
 	if c.retired {
-		return 0, nil, fail.New(fail.Unavailable, "session replaced by a newer one")
+		return 0, nil, false, fail.New(fail.Unavailable, "session replaced by a newer one")
 	}
 	c.credits--
 	c.lastID++
-	k := &call{ready: make(chan struct{}, 1)}
+	k = spareCalls.Get().(*call)
 	c.calls[c.lastID] = k
-	// A new Call, so that the caller may repeat its own with another deadline.
-	out := &v1.Call{DeadlineMs: deadlineMs(ctx), Request: req.GetRequest()}
-	c.enqueue(outgoing{&v1.Frame{Id: c.lastID, Body: &v1.Frame_Call{Call: out}}, k})
-	return c.lastID, k, nil
+	p.address(c.lastID, callTag, deadlineMs(ctx))
+	return c.lastID, k, c.out.put(p, k, true), nil
 }
 
 // wakeWaiting lets as many waiting callers look again as there are credits.
@@ -292,76 +310,30 @@ func (c *Conn) abandon(id uint64, k *call) bool {
 		c.quiet = time.Now()
 	}
 	if c.err == nil {
-		c.enqueue(outgoing{&v1.Frame{Id: id, Body: &v1.Frame_Cancel{Cancel: &v1.Cancel{}}}, nil})
+		c.withdraw(id, k)
 	}
 	return k.sent
 }
 
-func (c *Conn) enqueue(o outgoing) {
-	c.queue = append(c.queue, o)
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
-}
-
-// write sends what is queued until the session ends.
-func (c *Conn) write() {
-	var batch []outgoing
-	for {
-		select {
-		case <-c.done:
-			if s, ok := c.s.(interface{ CloseSend() error }); ok {
-				_ = s.CloseSend()
-			}
-			return
-		case <-c.wake:
-		}
-		c.mu.Lock()
-		batch, c.queue = c.queue, batch[:0]
-		c.mu.Unlock()
-		for i, o := range batch {
-			batch[i] = outgoing{}
-			if o.call != nil && !c.markSent(o.call) {
-				continue
-			}
-			if err := c.s.Send(o.frame); err != nil {
-				// io.EOF means that Recv knows the reason.
-				if !errors.Is(err, io.EOF) {
-					c.end(err)
-				}
-				break
-			}
-		}
-	}
-}
-
-// markSent notes that the call is about to be written; false if the session has
-// ended, so that what was never written is known to be so.
-func (c *Conn) markSent(k *call) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err != nil {
-		return false
-	}
-	k.sent = true
-	return true
+// withdraw tells the other side that nobody waits for the call.
+func (c *Conn) withdraw(id uint64, k *call) {
+	c.out.put(packFrame(&v1.Frame{Id: id, Body: &v1.Frame_Cancel{Cancel: &v1.Cancel{}}}), k, false)
 }
 
 // read takes replies and credits until the session ends.
 func (c *Conn) read() {
+	f := newUnpacked()
 	for {
-		f, err := c.s.Recv()
-		if err != nil {
+		if err := f.receive(c.s); err != nil {
 			c.end(err)
 			return
 		}
-		switch b := f.GetBody().(type) {
-		case *v1.Frame_Reply:
-			c.reply(f.GetId(), b.Reply)
-		case *v1.Frame_Credit:
+		switch {
+		case f.reply != nil:
+			c.reply(f.id, f.reply)
+		case f.credit != nil:
 			c.mu.Lock()
-			c.credits += int(b.Credit.GetDelta())
+			c.credits += int(f.credit.GetDelta())
 			c.wakeWaiting()
 			c.mu.Unlock()
 		}
@@ -371,7 +343,7 @@ func (c *Conn) read() {
 func (c *Conn) reply(id uint64, r *v1.Reply) {
 	c.mu.Lock()
 	k := c.calls[id]
-	if k == nil {
+	if k == nil || !k.sent {
 		c.strays++
 		strays := c.strays
 		c.mu.Unlock()
@@ -383,6 +355,7 @@ func (c *Conn) reply(id uint64, r *v1.Reply) {
 	last := !r.GetMore() || r.GetProblem() != nil
 	if last {
 		delete(c.calls, id)
+		c.out.open -= k.octets
 		c.credits++
 		c.wakeWaiting()
 		k.ended, c.quiet = true, time.Now()
@@ -402,7 +375,7 @@ func (c *Conn) reply(id uint64, r *v1.Reply) {
 			}
 			if k.backlog > maxBacklog {
 				k.behind = true
-				c.enqueue(outgoing{&v1.Frame{Id: id, Body: &v1.Frame_Cancel{Cancel: &v1.Cancel{}}}, nil})
+				c.withdraw(id, k)
 			}
 		}
 		signal(k.ready)
@@ -431,7 +404,7 @@ func (c *Conn) end(cause error) {
 		signal(k.ready)
 		delete(c.calls, id)
 	}
-	c.queue = nil
+	c.out.queue = nil
 	close(c.done)
 	c.mu.Unlock()
 	for _, f := range c.onClose {

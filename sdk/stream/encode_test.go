@@ -57,7 +57,7 @@ func TestWhatCannotBeSentFailsAlone(t *testing.T) {
 			t.Errorf("%q: %d replies, want %d", what, given, want)
 		}
 	}
-	if err := encodable(ask(strings.Repeat("x", MaxMessage))); !fail.Is(err, fail.Invalid) {
+	if _, err := pack(ask(strings.Repeat("x", MaxMessage))); !fail.Is(err, fail.Invalid) {
 		t.Errorf("a call of more than MaxMessage octets: %v", err)
 	}
 	if r, err := c.Call(ctx, ask("meg")); err != nil || answered(r) != "meg" {

@@ -209,7 +209,7 @@ func ServePeer(ctx context.Context, lis net.Listener, tokens *Tokens, max int, h
 
 // credit changes what the caller may have under way.
 func (v *server) credit(delta int) error {
-	return v.sendFrame(&v1.Frame{Body: &v1.Frame_Credit{Credit: &v1.Credit{Delta: int32(delta)}}})
+	return v.sendFrame(packFrame(&v1.Frame{Body: &v1.Frame_Credit{Credit: &v1.Credit{Delta: int32(delta)}}}))
 }
 
 // drain withdraws the credits, waits until no call has been under way for a
@@ -231,10 +231,10 @@ func (v *server) drain(ctx context.Context) {
 			return
 		}
 		v.mu.Lock()
-		for _, r := range v.calls {
+		for _, c := range v.calls {
 			since = time.Now()
-			if r.drain != nil {
-				r.drain()
+			if c.endless() {
+				c.drain()
 			}
 		}
 		v.mu.Unlock()

@@ -7,7 +7,6 @@ import (
 	"io"
 	"runtime/debug"
 	"sync"
-	"time"
 
 	"github.com/rs/zerolog"
 
@@ -35,28 +34,20 @@ type server struct {
 	handler Handler
 	max     int
 	slots   chan struct{}
-	// next gives a call to a goroutine that has answered one: its stack has grown.
-	next chan incoming
 
 	sending sync.Mutex // one Send at a time
 
 	mu       sync.Mutex
-	calls    map[uint64]running
+	calls    map[uint64]*callContext
+	idle     idle
 	handlers sync.WaitGroup
 }
 
 // incoming is a call that nobody has begun on.
 type incoming struct {
-	ctx  context.Context
+	ctx  *callContext
 	id   uint64
 	call *v1.Call
-}
-
-// running is a call that a handler has.
-type running struct {
-	cancel context.CancelFunc
-	// drain ends a call without a deadline (a Watch); nil for others.
-	drain func()
 }
 
 // errDraining ends endless calls: their caller is to ask the next process.
@@ -69,7 +60,7 @@ func newServer(ctx context.Context, s FrameStream, max int, h Handler) *server {
 	ctx, cancel := context.WithCancel(ctx)
 	return &server{
 		ctx: ctx, cancel: cancel, s: s, handler: h, max: max,
-		slots: make(chan struct{}, max), next: make(chan incoming), calls: map[uint64]running{},
+		slots: make(chan struct{}, max), calls: map[uint64]*callContext{},
 	}
 }
 
@@ -86,27 +77,32 @@ func (v *server) run() error {
 	v.cancel()
 	// Add is done under mu and never after cancel: see start.
 	v.mu.Lock()
-	v.mu.Unlock() //nolint:staticcheck // a barrier for start
+	for _, c := range v.calls {
+		c.cancel(context.Canceled)
+	}
+	v.idle.end()
+	v.mu.Unlock()
 	v.handlers.Wait()
 	return err
 }
 
 func (v *server) receive() error {
+	f := newUnpacked()
 	for {
-		f, err := v.s.Recv()
+		err := f.receive(v.s)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		switch b := f.GetBody().(type) {
-		case *v1.Frame_Call:
-			v.start(f.GetId(), b.Call)
-		case *v1.Frame_Cancel:
+		switch {
+		case f.call != nil:
+			v.start(f.id, f.call)
+		case f.cancel != nil:
 			v.mu.Lock()
-			if r, ok := v.calls[f.GetId()]; ok {
-				r.cancel()
+			if c, ok := v.calls[f.id]; ok {
+				c.cancel(context.Canceled)
 			}
 			v.mu.Unlock()
 		}
@@ -127,43 +123,22 @@ func (v *server) start(id uint64, call *v1.Call) {
 		go v.refuse(id, fail.New(fail.Unavailable, "more calls than credits"))
 		return
 	}
-	var ctx context.Context
-	var r running
-	if ms := call.GetDeadlineMs(); ms > 0 {
-		ctx, r.cancel = context.WithTimeout(v.ctx, time.Duration(ms)*time.Millisecond)
-	} else {
-		var cancel context.CancelCauseFunc
-		ctx, cancel = context.WithCancelCause(v.ctx)
-		r.cancel = func() { cancel(nil) }
-		r.drain = func() { cancel(errDraining) }
-	}
-	v.calls[id] = r
+	ctx := newCallContext(v.ctx, call)
+	v.calls[id] = ctx
 	v.handlers.Add(1)
-	in := incoming{ctx, id, call}
-	select {
-	case v.next <- in:
-	default:
+	if in := (incoming{ctx, id, call}); !v.idle.give(in) {
 		go v.work(in)
 	}
 }
 
-// patience is how long a goroutine waits for another call.
-const patience = time.Second
-
 // work answers calls as long as they come.
 func (v *server) work(in incoming) {
-	idle := time.NewTimer(patience)
-	defer idle.Stop()
-	for {
+	next := make(chan incoming, 1)
+	for ok := true; ok; in, ok = <-next {
 		v.answer(in.ctx, in.id, in.call)
-		idle.Reset(patience)
-		select {
-		case in = <-v.next:
-		case <-idle.C:
-			return
-		case <-v.ctx.Done():
-			return
-		}
+		v.mu.Lock()
+		v.idle.add(&v.mu, next)
+		v.mu.Unlock()
 	}
 }
 
@@ -172,23 +147,15 @@ func (v *server) refuse(id uint64, err error) {
 }
 
 // answer runs one call.
-func (v *server) answer(ctx context.Context, id uint64, call *v1.Call) {
+func (v *server) answer(ctx *callContext, id uint64, call *v1.Call) {
 	defer v.handlers.Done()
-	var reply *v1.Reply
-	var err error
-	select {
-	case v.slots <- struct{}{}:
-		reply, err = v.handle(ctx, id, call)
-		<-v.slots
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	if err != nil && context.Cause(ctx) == errDraining {
+	reply, err := v.inTurn(ctx, id, call)
+	if err != nil && ctx.wasDrained() {
 		err = errDraining
 	}
+	ctx.cancel(context.Canceled)
 	// The id and its credit are free before the caller can know it.
 	v.mu.Lock()
-	v.calls[id].cancel()
 	delete(v.calls, id)
 	v.mu.Unlock()
 	switch {
@@ -205,6 +172,22 @@ func (v *server) answer(ctx context.Context, id uint64, call *v1.Call) {
 	}
 	// A session that cannot be written to fails its receiver too.
 	_ = v.send(id, reply)
+}
+
+// inTurn runs the handler when fewer than max run.
+func (v *server) inTurn(ctx *callContext, id uint64, call *v1.Call) (*v1.Reply, error) {
+	select {
+	case v.slots <- struct{}{}:
+	default:
+		// A caller that ignores its credits: only now does somebody wait for ctx.
+		select {
+		case v.slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	defer func() { <-v.slots }()
+	return v.handle(ctx, id, call)
 }
 
 // handle calls the handler and survives its panic.
@@ -225,17 +208,21 @@ func (v *server) handle(ctx context.Context, id uint64, call *v1.Call) (reply *v
 }
 
 func (v *server) send(id uint64, r *v1.Reply) error {
-	if err := encodable(r); err != nil {
+	p, err := pack(r)
+	if err != nil {
 		if r.GetMore() {
 			return err // the handler's to see; its last reply is still to come
 		}
-		r = &v1.Reply{Problem: sayable(r.GetProblem(), err)}
+		if p, err = pack(&v1.Reply{Problem: sayable(r.GetProblem(), err)}); err != nil {
+			return err
+		}
 	}
-	return v.sendFrame(&v1.Frame{Id: id, Body: &v1.Frame_Reply{Reply: r}})
+	p.address(id, replyTag, 0)
+	return v.sendFrame(p)
 }
 
-func (v *server) sendFrame(f *v1.Frame) error {
+func (v *server) sendFrame(p *packed) error {
 	v.sending.Lock()
 	defer v.sending.Unlock()
-	return v.s.Send(f)
+	return p.send(v.s)
 }
