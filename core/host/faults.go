@@ -59,6 +59,11 @@ func (f *faults) lastOne() string {
 // fitting is an error if the reply is not one to such a call. The fields of both
 // have the same numbers.
 func fitting(call *v1.Call, reply *v1.Reply) error {
+	// Every call comes through here, and reflection takes its time.
+	if call.GetFilter() != nil && reply.GetFilter() != nil || call.GetStorage() != nil && reply.GetStorage() != nil ||
+		call.GetDeliver() != nil && reply.GetDeliver() != nil || call.GetDirectory() != nil && reply.GetDirectory() != nil {
+		return nil
+	}
 	asked, answered := "", "nothing"
 	c := call.ProtoReflect()
 	if f := c.WhichOneof(c.Descriptor().Oneofs().ByName("request")); f != nil {
