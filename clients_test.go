@@ -267,7 +267,7 @@ func (c *client) imap(command string) (status, data string) {
 		if rest, ok := strings.CutPrefix(line, tag); ok {
 			return rest, b.String()
 		}
-		if strings.HasPrefix(line, "* BYE") {
+		if strings.HasPrefix(line, "* BYE") && command != "LOGOUT" {
 			c.Fatalf("%q ends the session: %s", command, line)
 		}
 		b.WriteString(line + "\r\n")

@@ -101,6 +101,12 @@ func (d *maildrop) remove(ctx context.Context) (int, error) {
 	if n == 0 {
 		return 0, nil
 	}
-	_, err := d.store.Expunge(ctx, &v1.ExpungeRequest{MailboxId: d.mailbox.GetId(), Uids: ranges, Force: true})
+	req := &v1.ExpungeRequest{MailboxId: d.mailbox.GetId(), Uids: ranges, Force: true}
+	_, err := d.store.Expunge(ctx, req)
+	if fail.Is(err, fail.Unavailable) {
+		// It met a restart of the storage, and may have been done or not. No other
+		// message ever has these UIDs, so it may be asked again.
+		_, err = d.store.Expunge(ctx, req)
+	}
 	return n, err
 }

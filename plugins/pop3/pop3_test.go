@@ -428,20 +428,3 @@ func TestBounds(t *testing.T) {
 		c.Close()
 	}
 }
-
-func TestDrain(t *testing.T) {
-	s := start(t, true, nil)
-	c := s.raw()
-	c.say("USER " + meg + "\r\nPASS sleep less\r\n")
-	for range 3 {
-		c.line()
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if err := s.server.Drain(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if got := c.rest(); got != "-ERR [SYS/TEMP] Server is going away\r\n" {
-		t.Errorf("got %q", got)
-	}
-}

@@ -26,10 +26,13 @@ type Server struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	mu          sync.Mutex
-	sessions    map[*session]struct{}
-	draining    bool
-	connections sync.WaitGroup
+	mu       sync.Mutex
+	sessions map[*session]struct{}
+	// serving: Serve was called, or never will be; ended is closed when its last
+	// connection has gone. leaving: clients are told to go; aborted: all are cut.
+	serving, leaving, aborted bool
+	ended                     chan struct{}
+	connections               sync.WaitGroup
 }
 
 var _ access.Server = (*Server)(nil)
@@ -63,6 +66,7 @@ func newServer(config Config, host *access.Host, metrics *sdk.Metrics) (*Server,
 			Delay:      config.LoginDelay, MaxDelay: config.MaxLoginDelay,
 		}),
 		sessions: map[*session]struct{}{},
+		ended:    make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
@@ -71,6 +75,14 @@ func newServer(config Config, host *access.Host, metrics *sdk.Metrics) (*Server,
 // Serve accepts connections until Drain was called or ctx ends, which closes
 // them at once; it returns when all have ended.
 func (s *Server) Serve(ctx context.Context) error {
+	s.mu.Lock()
+	if s.serving {
+		s.mu.Unlock()
+		return nil
+	}
+	s.serving = true
+	s.mu.Unlock()
+	defer close(s.ended)
 	stop := context.AfterFunc(ctx, s.abort)
 	defer stop()
 	var accepting sync.WaitGroup
@@ -89,35 +101,54 @@ func (s *Server) Serve(ctx context.Context) error {
 	return errors.Join(all...)
 }
 
-// Drain tells the clients to go and waits until they have, or ctx ends.
+// Drain stops accepting and lets the sessions go on: another process may have the
+// listeners already, and a client that is cut off has nothing removed of what it
+// asked to remove. When ctx's time is nearly over, who is left is told to go, between
+// two commands, and with it everything is closed.
 func (s *Server) Drain(ctx context.Context) error {
 	s.stopAccepting()
+	stay, cancel := staying(ctx)
+	defer cancel()
+	select {
+	case <-s.ended:
+		return nil
+	case <-stay.Done():
+	}
 	s.mu.Lock()
+	s.leaving = true
 	for ss := range s.sessions {
 		ss.leave()
 	}
 	s.mu.Unlock()
-	gone := make(chan struct{})
-	go func() {
-		s.connections.Wait()
-		close(gone)
-	}()
 	select {
-	case <-gone:
+	case <-s.ended:
 		return nil
 	case <-ctx.Done():
 		s.abort()
-		<-gone
+		<-s.ended
 		return ctx.Err()
 	}
 }
 
+// staying is how long clients may stay while the server drains: without a deadline
+// not at all, else to the end but for the time that a command under way needs.
+func staying(ctx context.Context) (context.Context, context.CancelFunc) {
+	end, ok := ctx.Deadline()
+	if !ok {
+		end = time.Now()
+	}
+	return context.WithDeadline(ctx, end.Add(-min(2*time.Second, time.Until(end)/4)))
+}
+
 func (s *Server) stopAccepting() {
-	s.mu.Lock()
-	s.draining = true
-	s.mu.Unlock()
 	for _, l := range s.host.Listeners {
 		l.Close()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.serving {
+		s.serving = true
+		close(s.ended)
 	}
 }
 
@@ -126,6 +157,7 @@ func (s *Server) abort() {
 	s.cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.aborted = true
 	for ss := range s.sessions {
 		ss.raw.Close()
 	}
@@ -173,14 +205,19 @@ func (s *Server) accept(l access.Listener) error {
 	}
 }
 
+// register notes a session; false if all are being closed. One whose connection was
+// accepted is served, even if the server began to drain meanwhile.
 func (s *Server) register(ss *session) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.draining {
+	if s.aborted {
 		return false
 	}
 	s.connections.Add(1)
 	s.sessions[ss] = struct{}{}
+	if s.leaving {
+		ss.leave()
+	}
 	s.meters.connections.Add(1)
 	return true
 }

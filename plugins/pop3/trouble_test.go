@@ -24,6 +24,20 @@ import (
 type flaky struct {
 	storage.Storage
 	down atomic.Bool
+	// breaks is what the next Expunge meets: nothing, or the end of the storage's
+	// process before or after it was done.
+	breaks atomic.Int32
+}
+
+const (
+	breaksBefore = 1 + iota
+	breaksAfter
+)
+
+// over puts it between a storage and its clients.
+func (f *flaky) over(s storage.Storage) storage.Storage {
+	f.Storage = s
+	return f
 }
 
 func (f *flaky) trouble() error {
@@ -56,6 +70,16 @@ func (a *flakyAccount) Fetch(ctx context.Context, r *v1.FetchRequest, item func(
 func (a *flakyAccount) Expunge(ctx context.Context, r *v1.ExpungeRequest) (*v1.ExpungeResponse, error) {
 	if err := a.f.trouble(); err != nil {
 		return nil, err
+	}
+	broken := fail.New(fail.Unavailable, "session broken")
+	switch a.f.breaks.Swap(0) {
+	case breaksBefore:
+		return nil, broken
+	case breaksAfter:
+		if _, err := a.Account.Expunge(ctx, r); err != nil {
+			return nil, err
+		}
+		return nil, broken
 	}
 	return a.Account.Expunge(ctx, r)
 }
@@ -91,7 +115,7 @@ func (s *site) in() *raw {
 
 func TestStorageAway(t *testing.T) {
 	f := &flaky{}
-	s := startOver(t, true, nil, func(s storage.Storage) storage.Storage { f.Storage = s; return f })
+	s := startOver(t, true, nil, f.over)
 	s.deposit("Subject: 1\r\n\r\none\r\n")
 	f.down.Store(true)
 	c := s.raw()

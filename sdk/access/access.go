@@ -14,14 +14,16 @@ import (
 )
 
 // Server serves one instance. Serve returns when the listeners are closed or
-// Drain was called and the sessions have ended; Drain tells clients to go and
-// returns when they have, or when ctx ends.
+// Drain was called and the sessions have ended; Drain lets the sessions go on for a
+// while, tells the clients that are left to go and returns when they have, or when
+// ctx ends.
 type Server interface {
 	// Serve accepts on the listeners. An error ends the instance's work and shows
 	// in its health; ctx ends when the process is to end at once.
 	Serve(ctx context.Context) error
-	// Drain closes the listeners, tells clients to go (BYE, [SYS/TEMP]) and waits.
-	// ctx has the operator's patience, 10 s by default.
+	// Drain closes the listeners and waits; shortly before ctx ends, it tells clients
+	// to go (BYE, [SYS/TEMP]). ctx has a minute when another process takes over, and
+	// 3 s when the server stops.
 	Drain(ctx context.Context) error
 }
 
