@@ -164,6 +164,7 @@ x""")).summary
         self.assertEqual(preview("Content-Type: text/html\n\n<head><title>x</title></head><STYLE>b {}</Style><p>Tom &amp; <b>Meg</b></p>"), "Tom & Meg")
         self.assertEqual(preview("Content-Type: text/html\n\nTom <script>for(;;)"), "Tom")
         self.assertEqual(len(preview("\n" + "abcdef " * 100)), 200)
+        self.assertEqual(preview("\n" + "abc " * 100), ("abc " * 50).rstrip())
         self.assertEqual(preview("Content-Disposition: attachment\n\nsecret"), "")
         self.assertEqual(preview(NESTED), "Hello another world")
 

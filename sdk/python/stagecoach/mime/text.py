@@ -127,7 +127,7 @@ def preview(plain: Sample, html: Sample) -> str:
     text = _sampled(plain)
     if not text and html:
         text = _untagged(_sampled(html))
-    return _GAP.sub(" ", text).strip(" ")[:MAX_PREVIEW]
+    return _GAP.sub(" ", text).strip(" ")[:MAX_PREVIEW].rstrip(" ")
 
 
 def _sampled(sample: Sample) -> str:
