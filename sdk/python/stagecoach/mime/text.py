@@ -127,7 +127,8 @@ def preview(plain: Sample, html: Sample) -> str:
     text = _sampled(plain)
     if not text and html:
         text = _untagged(_sampled(html))
-    return _GAP.sub(" ", text).strip(" ")[:MAX_PREVIEW].rstrip(" ")
+    # Behind so many gaps nothing is shown.
+    return _GAP.sub(" ", text, MAX_PREVIEW + 1).strip(" ")[:MAX_PREVIEW].rstrip(" ")
 
 
 def _sampled(sample: Sample) -> str:
