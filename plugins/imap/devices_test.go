@@ -183,7 +183,7 @@ func TestByteExact(t *testing.T) {
 		if got := slices.Concat(m.FindBodySection(header), m.FindBodySection(rest)); string(got) != text {
 			t.Errorf("%s: HEADER and TEXT are %q", name, got[:min(len(got), 200)])
 		}
-		if m.RFC822Size != int64(len(text)) || !m.InternalDate.Equal(time.Unix(1e9, 0)) || !slices.Equal(m.Flags, []goimap.Flag{goimap.FlagDraft}) {
+		if m.RFC822Size != int64(len(text)) || !m.InternalDate.Equal(time.Unix(1e9, 0)) || !slices.Contains(m.Flags, goimap.FlagDraft) {
 			t.Errorf("%s: size %d, date %v, flags %v", name, m.RFC822Size, m.InternalDate, m.Flags)
 		}
 		msgs = check[[]*imapclient.FetchMessageBuffer](t)(c.Fetch(goimap.UIDSetNum(uid), &goimap.FetchOptions{BodySection: []*goimap.FetchItemBodySection{part}}).Collect())

@@ -2,7 +2,9 @@ package imap
 
 import (
 	"context"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -27,12 +29,28 @@ type feed struct {
 	subscribers map[*subscription]struct{}
 }
 
-// subscription is one session's ear. C gets a value after a change; values that
-// are not taken are merged.
+// subscription is one session's ear. After a change it is pending, and if the
+// session is listening at that moment, it is woken.
 type subscription struct {
-	C       chan struct{}
 	account string
-	mailbox string
+	// mailbox; empty: all of the account.
+	mailbox   string
+	wake      func()
+	pending   atomic.Bool
+	listening atomic.Bool
+}
+
+// listen makes changes wake the session from now on; one that has come already is
+// pending. Order matters: notice sets pending first and looks at listening then.
+func (s *subscription) listen() { s.listening.Store(true) }
+
+func (s *subscription) deaf() { s.listening.Store(false) }
+
+func (s *subscription) notice() {
+	s.pending.Store(true)
+	if s.listening.Load() {
+		s.wake()
+	}
 }
 
 func newFeeds(log zerolog.Logger) *feeds {
@@ -40,8 +58,8 @@ func newFeeds(log zerolog.Logger) *feeds {
 }
 
 // subscribe to the changes of a mailbox; leave must be called in the end.
-func (f *feeds) subscribe(name string, account storage.Account, mailbox string) *subscription {
-	s := &subscription{C: make(chan struct{}, 1), account: name, mailbox: mailbox}
+func (f *feeds) subscribe(name string, account storage.Account, mailbox string, wake func()) *subscription {
+	s := &subscription{account: name, mailbox: mailbox, wake: wake}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	fd := f.open[name]
@@ -102,20 +120,8 @@ func (f *feeds) tell(fd *feed, e *v1.ChangeEvent, everybody bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for s := range fd.subscribers {
-		if everybody || e.GetMailboxes() || len(e.GetMailboxIds()) == 0 || contains(e.GetMailboxIds(), s.mailbox) {
-			select {
-			case s.C <- struct{}{}:
-			default:
-			}
+		if everybody || s.mailbox == "" || e.GetMailboxes() || len(e.GetMailboxIds()) == 0 || slices.Contains(e.GetMailboxIds(), s.mailbox) {
+			s.notice()
 		}
 	}
-}
-
-func contains(ids []string, id string) bool {
-	for _, x := range ids {
-		if x == id {
-			return true
-		}
-	}
-	return false
 }

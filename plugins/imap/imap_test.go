@@ -250,9 +250,9 @@ func TestRefusedIsNeverRun(t *testing.T) {
 		"append over the limit, not synchronising":  "a APPEND INBOX {200000+}\r\n" + body(200000) + "\r\n",
 		"append over the limit, synchronising":      "a APPEND INBOX {200000}\r\n",
 		"append over LITERAL-":                      "a APPEND INBOX {5000+}\r\n" + body(5000) + "\r\n",
-		"long set":                                  "a UID FETCH " + strings.Repeat("1,", 30000) + "1 FLAGS\r\n" + pwned,
-		"long set that hides a command":             "a UID FETCH " + strings.Repeat("1,", 25595) + pwned,
-		"buffered literal":                          "a SEARCH SUBJECT {5000+}\r\n" + body(5000) + "\r\n",
+		"long set":                                  "a UID FETCH " + strings.Repeat("1,", 40000) + "1 FLAGS\r\n" + pwned,
+		"long set that hides a command":             "a UID FETCH " + strings.Repeat("1,", 32761) + pwned,
+		"buffered literal":                          "a SEARCH SUBJECT {70000+}\r\n" + body(70000) + "\r\n",
 		"buffered literal, mailbox name":            "a SELECT {8192+}\r\n" + body(8192) + "\r\n",
 		"literal with line ends":                    "a BOGUS {40+}\r\n" + body(40) + "\r\n",
 		"literal with line ends in a known command": "a STATUS {16+}\r\n" + pwned + " (MESSAGES)\r\n",
@@ -292,7 +292,7 @@ func TestRefusedKeepsInStep(t *testing.T) {
 	c := s.raw(true)
 	for _, d := range []struct{ say, want string }{
 		{"a APPEND INBOX {200000}\r\n", "a NO [TOOBIG]"},
-		{"b SEARCH SUBJECT {5000}\r\n", "b NO [TOOBIG]"},
+		{"b STATUS {70000}\r\n", "b NO [TOOBIG]"},
 		{"c APPEND nowhere {5+}\r\nhello\r\n", "c NO [TRYCREATE]"},
 		{"d STATUS {5+}\r\nINBOX (MESSAGES)\r\n", "d OK"},
 		{"e STATUS {3+}\r\na\r\n (MESSAGES)\r\n", "e BAD"},

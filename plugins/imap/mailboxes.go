@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapserver"
 
+	"github.com/stagecoach-mta/stagecoach/plugins/imap/wire"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
@@ -15,74 +15,182 @@ import (
 const maxName = 1000
 
 // specialUse is RFC 6154's attribute of a role.
-var specialUse = map[string]imap.MailboxAttr{
-	"drafts": imap.MailboxAttrDrafts, "sent": imap.MailboxAttrSent, "trash": imap.MailboxAttrTrash,
-	"junk": imap.MailboxAttrJunk, "archive": imap.MailboxAttrArchive, "all": imap.MailboxAttrAll,
-	"flagged": imap.MailboxAttrFlagged, "important": imap.MailboxAttrImportant,
+var specialUse = map[string]string{
+	"drafts": `\Drafts`, "sent": `\Sent`, "trash": `\Trash`, "junk": `\Junk`, "archive": `\Archive`, "all": `\All`,
+	"flagged": `\Flagged`, "important": `\Important`,
+}
+
+var (
+	errNoMailbox = no(imap.ResponseCodeNonExistent, "There is no such mailbox")
+	errTryCreate = no(imap.ResponseCodeTryCreate, "There is no such mailbox: create it first")
+	errBadName   = no(imap.ResponseCodeCannot, "A mailbox cannot have that name")
+)
+
+// mailbox takes a mailbox name.
+func (ss *session) mailbox(p *wire.Parser) string { return ss.decodeName(p, p.AString()) }
+
+// decodeName reads a name as this client writes it. What is no modified UTF-7
+// stays as it stands: a name that no mailbox has, because "&" cannot stand so in
+// one that is made.
+func (ss *session) decodeName(p *wire.Parser, name string) string {
+	if strings.ContainsAny(name, "\r\n") {
+		p.Fail("A mailbox name has no line ends")
+		return ""
+	}
+	if !ss.out.utf8 {
+		if decoded, ok := wire.DecodeUTF7(name); ok {
+			name = decoded
+		}
+	}
+	if len(name) == len(inbox) && strings.EqualFold(name, inbox) {
+		return inbox
+	}
+	return name
 }
 
 // find returns a mailbox that can be opened.
 func (ss *session) find(ctx context.Context, name string) (*v1.Mailbox, error) {
-	list, err := ss.store.List(ctx, &v1.ListMailboxesRequest{Name: strings.TrimSuffix(name, separator)})
+	if name = strings.TrimSuffix(name, separator); name == "" || !utf8.ValidString(name) {
+		return nil, errNoMailbox
+	}
+	list, err := ss.store.List(ctx, &v1.ListMailboxesRequest{Name: name})
 	if err != nil {
-		return nil, refusal(err)
+		return nil, ss.refusal(err)
 	}
 	for _, m := range list.GetMailboxes() {
 		if !m.GetContainer() {
 			return m, nil
 		}
 	}
-	return nil, &imap.Error{Type: imap.StatusResponseTypeNo, Code: imap.ResponseCodeNonExistent, Text: "There is no such mailbox"}
+	return nil, errNoMailbox
 }
 
 // target is find for COPY, MOVE and APPEND: the client may create it and try
 // again (RFC 9051 section 7.1).
 func (ss *session) target(ctx context.Context, name string) (*v1.Mailbox, error) {
 	m, err := ss.find(ctx, name)
-	if e, ok := err.(*imap.Error); ok && e.Code == imap.ResponseCodeNonExistent {
-		return nil, &imap.Error{Type: imap.StatusResponseTypeNo, Code: imap.ResponseCodeTryCreate, Text: "There is no such mailbox: create it first"}
+	if err == errNoMailbox {
+		err = errTryCreate
 	}
 	return m, err
 }
 
 // newName checks a name that a client makes up. A final separator only says that
 // there will be mailboxes below (RFC 9051 section 6.3.4).
-func newName(name string) (string, error) {
+func (ss *session) newName(name string) (string, error) {
 	name = strings.TrimSuffix(name, separator)
 	bad := name == "" || len(name) > maxName || !utf8.ValidString(name) ||
 		strings.HasPrefix(name, separator) || strings.Contains(name, separator+separator) ||
 		strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f })
 	if bad {
-		return "", &imap.Error{Type: imap.StatusResponseTypeNo, Code: imap.ResponseCodeCannot, Text: "A mailbox cannot have that name"}
+		return "", errBadName
 	}
 	return name, nil
 }
 
-// Create implements imapserver.Session.
-func (ss *session) Create(name string, options *imap.CreateOptions) error {
-	name, err := newName(name)
+// create is CREATE, with RFC 6154's USE.
+func (ss *session) create(cmd *command) error {
+	p := cmd.p
+	p.SP()
+	name := ss.mailbox(p)
+	var uses []string
+	if p.Try(' ') {
+		p.List(func() {
+			if option := p.Word(); option != "USE" {
+				p.Fail("CREATE knows the option USE, not %s", option)
+			}
+			p.SP()
+			p.List(func() { uses = append(uses, p.Flag()) })
+		})
+	}
+	if err := cmd.end(); err != nil {
+		return err
+	}
+	name, err := ss.newName(name)
 	if err != nil {
 		return err
 	}
 	req := &v1.CreateMailboxRequest{Name: name}
-	for role, attr := range specialUse {
-		for _, wanted := range options.SpecialUse {
-			if strings.EqualFold(string(attr), string(wanted)) {
-				req.Role = role
-			}
+	for role, attribute := range specialUse {
+		if len(uses) == 1 && strings.EqualFold(attribute, uses[0]) {
+			req.Role = role
 		}
 	}
-	if len(options.SpecialUse) > 1 || len(options.SpecialUse) == 1 && req.Role == "" {
-		return &imap.Error{Type: imap.StatusResponseTypeNo, Code: "USEATTR", Text: "A mailbox cannot have that use"}
+	if len(uses) > 1 || len(uses) == 1 && req.Role == "" {
+		return no("USEATTR", "A mailbox cannot have that use")
 	}
 	ctx, cancel := ss.call()
 	defer cancel()
-	_, err = ss.store.Create(ctx, req)
-	return orRefusal(err)
+	before, err := ss.store.List(ctx, &v1.ListMailboxesRequest{})
+	if err != nil {
+		return ss.refusal(err)
+	}
+	m, err := ss.store.Create(ctx, req)
+	if err != nil {
+		return ss.refusal(err)
+	}
+	ss.s.recents.made(keyOf(ss.account, m))
+	if err := ss.keepUnsubscribed(ctx, name, before.GetMailboxes()); err != nil {
+		return ss.refusal(err)
+	}
+	ss.code = "MAILBOXID (" + objectID(m.GetId()) + ")"
+	return nil
 }
 
-// Delete implements imapserver.Session.
-func (ss *session) Delete(name string) error {
+// keepUnsubscribed takes back that the storage subscribes what it makes: in IMAP
+// only SUBSCRIBE does (RFC 9051 section 6.3.7), for parents that came along too.
+func (ss *session) keepUnsubscribed(ctx context.Context, name string, before []*v1.Mailbox) error {
+	had := map[string]bool{}
+	for _, m := range before {
+		had[m.GetName()] = true
+	}
+	unsubscribed := false
+	for ; name != "" && !had[name]; name = parentOf(name) {
+		m, err := ss.find(ctx, name)
+		if err == errNoMailbox {
+			continue // A parent that is no mailbox.
+		}
+		if err != nil {
+			return err
+		}
+		if m.GetSubscribed() {
+			if _, err := ss.store.Update(ctx, &v1.UpdateMailboxRequest{Id: m.GetId(), Subscribed: &unsubscribed}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func parentOf(name string) string { return name[:max(0, strings.LastIndexByte(name, separator[0]))] }
+
+// objectID is an id as RFC 8474 allows it; the storage's may be anything.
+func objectID(id string) string {
+	if id == "" || len(id) > 255 || strings.ContainsFunc(id, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
+	}) {
+		const digits = "0123456789abcdef"
+		b := []byte("x")
+		for i := 0; i < len(id) && len(b) < 254; i++ {
+			b = append(b, digits[id[i]>>4], digits[id[i]&15])
+		}
+		return string(b)
+	}
+	return id
+}
+
+// oneName takes a command's only argument, a mailbox name.
+func (ss *session) oneName(cmd *command) (string, error) {
+	cmd.p.SP()
+	name := ss.mailbox(cmd.p)
+	return name, cmd.end()
+}
+
+func (ss *session) delete(cmd *command) error {
+	name, err := ss.oneName(cmd)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := ss.call()
 	defer cancel()
 	m, err := ss.find(ctx, name)
@@ -90,35 +198,48 @@ func (ss *session) Delete(name string) error {
 		return err
 	}
 	_, err = ss.store.Delete(ctx, &v1.DeleteMailboxRequest{Id: m.GetId()})
-	return orRefusal(err)
+	return ss.refusal(err)
 }
 
-// Rename implements imapserver.Session.
-func (ss *session) Rename(name, to string, _ *imap.RenameOptions) error {
-	to, err := newName(to)
+func (ss *session) rename(cmd *command) error {
+	p := cmd.p
+	p.SP()
+	name := ss.mailbox(p)
+	p.SP()
+	to := ss.mailbox(p)
+	if err := cmd.end(); err != nil {
+		return err
+	}
+	to, err := ss.newName(to)
 	if err != nil {
 		return err
 	}
+	if name = strings.TrimSuffix(name, separator); name == "" || !utf8.ValidString(name) {
+		return errNoMailbox
+	}
 	ctx, cancel := ss.call()
 	defer cancel()
-	list, err := ss.store.List(ctx, &v1.ListMailboxesRequest{Name: strings.TrimSuffix(name, separator)})
+	// A container is renamed with what is below it.
+	list, err := ss.store.List(ctx, &v1.ListMailboxesRequest{Name: name})
 	if err != nil {
-		return refusal(err)
+		return ss.refusal(err)
 	}
 	if len(list.GetMailboxes()) == 0 {
-		return &imap.Error{Type: imap.StatusResponseTypeNo, Code: imap.ResponseCodeNonExistent, Text: "There is no such mailbox"}
+		return errNoMailbox
 	}
 	_, err = ss.store.Rename(ctx, &v1.RenameMailboxRequest{Id: list.GetMailboxes()[0].GetId(), Name: to})
-	return orRefusal(err)
+	return ss.refusal(err)
 }
 
-// Subscribe implements imapserver.Session.
-func (ss *session) Subscribe(name string) error { return ss.setSubscribed(name, true) }
+func (ss *session) subscribe(cmd *command) error { return ss.setSubscribed(cmd, true) }
 
-// Unsubscribe implements imapserver.Session.
-func (ss *session) Unsubscribe(name string) error { return ss.setSubscribed(name, false) }
+func (ss *session) unsubscribe(cmd *command) error { return ss.setSubscribed(cmd, false) }
 
-func (ss *session) setSubscribed(name string, subscribed bool) error {
+func (ss *session) setSubscribed(cmd *command, subscribed bool) error {
+	name, err := ss.oneName(cmd)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := ss.call()
 	defer cancel()
 	m, err := ss.find(ctx, name)
@@ -126,121 +247,13 @@ func (ss *session) setSubscribed(name string, subscribed bool) error {
 		return err
 	}
 	_, err = ss.store.Update(ctx, &v1.UpdateMailboxRequest{Id: m.GetId(), Subscribed: &subscribed})
-	return orRefusal(err)
+	return ss.refusal(err)
 }
 
-func orRefusal(err error) error {
-	if err == nil {
-		return nil
+func (ss *session) namespace(cmd *command) error {
+	if err := cmd.end(); err != nil {
+		return err
 	}
-	return refusal(err)
-}
-
-// List implements imapserver.Session, for LSUB too.
-func (ss *session) List(w *imapserver.ListWriter, reference string, patterns []string, options *imap.ListOptions) error {
-	if len(patterns) == 0 || len(patterns) == 1 && patterns[0] == "" {
-		// RFC 9051 section 6.3.9: only the separator is asked for.
-		return w.WriteList(&imap.ListData{Attrs: []imap.MailboxAttr{imap.MailboxAttrNoSelect}, Delim: rune(separator[0])})
-	}
-	ctx, cancel := ss.call()
-	defer cancel()
-	list, err := ss.store.List(ctx, &v1.ListMailboxesRequest{})
-	if err != nil {
-		return refusal(err)
-	}
-	wanted := make([]string, len(patterns))
-	for i, p := range patterns {
-		wanted[i] = listPattern(reference, p)
-	}
-	below, subscribedBelow := map[string]bool{}, map[string]bool{}
-	for _, m := range list.GetMailboxes() {
-		for i := len(m.GetName()) - 1; i > 0; i-- {
-			if m.GetName()[i] == separator[0] {
-				below[m.GetName()[:i]] = true
-				if m.GetSubscribed() {
-					subscribedBelow[m.GetName()[:i]] = true
-				}
-			}
-		}
-	}
-	for _, m := range list.GetMailboxes() {
-		name := m.GetName()
-		if !matchesAny(name, wanted) {
-			continue
-		}
-		data := &imap.ListData{Mailbox: name, Delim: rune(separator[0])}
-		use, special := specialUse[m.GetRole()]
-		if options.SelectSpecialUse && !special {
-			continue
-		}
-		if options.SelectSubscribed && !m.GetSubscribed() {
-			// LSUB names a parent that is not subscribed itself with \Noselect
-			// (RFC 3501 section 6.3.9); LIST with RECURSIVEMATCH tells why.
-			switch {
-			case !subscribedBelow[name]:
-				continue
-			case options.SelectRecursiveMatch:
-				data.ChildInfo = &imap.ListDataChildInfo{Subscribed: true}
-			case ss.c.verb == "LSUB":
-				data.Attrs = append(data.Attrs, imap.MailboxAttrNoSelect)
-			default:
-				continue
-			}
-		}
-		if m.GetContainer() {
-			data.Attrs = append(data.Attrs, imap.MailboxAttrNonExistent, imap.MailboxAttrNoSelect)
-		}
-		if below[name] {
-			data.Attrs = append(data.Attrs, imap.MailboxAttrHasChildren)
-		} else {
-			data.Attrs = append(data.Attrs, imap.MailboxAttrHasNoChildren)
-		}
-		if m.GetSubscribed() && (options.ReturnSubscribed || options.SelectSubscribed) {
-			data.Attrs = append(data.Attrs, imap.MailboxAttrSubscribed)
-		}
-		if special {
-			data.Attrs = append(data.Attrs, use)
-		}
-		if options.ReturnStatus != nil && !m.GetContainer() {
-			data.Status = ss.status(m)
-		}
-		if err := w.WriteList(data); err != nil {
-			return err
-		}
-	}
+	ss.out.line(`* NAMESPACE (("" "%s")) NIL NIL`, separator)
 	return nil
-}
-
-func matchesAny(name string, patterns []string) bool {
-	for _, p := range patterns {
-		if matchName(name, p) {
-			return true
-		}
-	}
-	return false
-}
-
-// Status implements imapserver.Session. The storage keeps the counters: nothing
-// is opened.
-func (ss *session) Status(name string, _ *imap.StatusOptions) (*imap.StatusData, error) {
-	ctx, cancel := ss.call()
-	defer cancel()
-	m, err := ss.find(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return ss.status(m), nil
-}
-
-func (ss *session) status(m *v1.Mailbox) *imap.StatusData {
-	messages, unseen, deleted, size := m.GetMessages(), m.GetUnseen(), m.GetDeleted(), m.GetSize()
-	var recent uint32
-	var storage int64
-	limit := ss.AppendLimit()
-	return &imap.StatusData{
-		Mailbox: m.GetName(), NumMessages: &messages, NumRecent: &recent,
-		UIDNext: imap.UID(m.GetUidNext()), UIDValidity: m.GetUidValidity(),
-		NumUnseen: &unseen, NumDeleted: &deleted, Size: &size,
-		AppendLimit: &limit, DeletedStorage: &storage, HighestModSeq: m.GetHighestModseq(),
-	}
 }

@@ -1,11 +1,14 @@
 package imap
 
 import (
-	"bytes"
-	"net"
+	"errors"
+	"fmt"
+	"io"
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/stagecoach-mta/stagecoach/plugins/imap/wire"
 )
 
 // gathered is how many octets of replies wait for more before they go out.
@@ -13,160 +16,111 @@ const gathered = 32 << 10
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, gathered+8<<10); return &b }}
 
-// output gathers replies and writes them when there are many, or when the
-// client is waited for. It follows the replies' framing, to know when a command
-// has been answered. An idle connection holds no buffer.
+// output gathers replies and writes them when there are many, or when the client
+// is waited for. An idle connection holds no buffer. Only the session's goroutine
+// touches it; after a failed write it swallows everything.
 type output struct {
-	to      net.Conn
-	timeout time.Duration
-
-	mu      sync.Mutex
-	buffer  *[]byte
-	reading bool
-	silent  bool
-	err     error
-
-	// Framing: the first and last octets of the line under way, and the rest
-	// of a literal in it.
-	head, end []byte
-	skip      int64
-	within    bool
-
-	tag               []byte
-	answered, invited bool
+	c      *conn
+	pooled *[]byte
+	b      []byte
+	// utf8: the client takes UTF-8 in quoted strings and mailbox names.
+	utf8 bool
+	err  error
 }
 
-func (o *output) write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.silent {
-		// The greeting of a session that goes on after STARTTLS.
-		o.silent = false
-		return len(p), nil
-	}
-	o.follow(p)
-	return len(p), o.put(p)
-}
-
-// untagged writes a line of our own, if the parser is not inside one.
-func (o *output) untagged(line string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if !o.within && len(o.head) == 0 {
-		_ = o.put([]byte(line))
+// open gets a buffer, if there is none.
+func (o *output) open() {
+	if o.pooled == nil {
+		o.pooled = buffers.Get().(*[]byte)
+		o.b = (*o.pooled)[:0]
 	}
 }
 
-func (o *output) put(p []byte) error {
-	if o.err != nil {
-		return o.err
-	}
-	if o.buffer == nil {
-		o.buffer = buffers.Get().(*[]byte)
-	}
-	*o.buffer = append(*o.buffer, p...)
-	if o.reading || len(*o.buffer) >= gathered {
-		o.send()
-	}
-	return o.err
+// raw writes text as it stands.
+func (o *output) raw(text string) {
+	o.open()
+	o.b = append(o.b, text...)
 }
 
-// send writes what was gathered; the caller holds the lock.
-func (o *output) send() {
-	if o.buffer == nil {
+func (o *output) printf(format string, args ...any) {
+	o.open()
+	o.b = fmt.Appendf(o.b, format, args...)
+}
+
+func (o *output) number(n uint64) { o.b = strconv.AppendUint(o.b, n, 10) }
+
+// text writes a string, quoted or as a literal.
+func (o *output) text(s string) { o.b = wire.AppendString(o.b, s, o.utf8) }
+
+// mailbox writes a mailbox name as this client reads it.
+func (o *output) mailbox(name string) {
+	if name == inbox {
+		o.b = append(o.b, inbox...)
 		return
 	}
-	if o.err == nil {
-		o.to.SetWriteDeadline(time.Now().Add(o.timeout))
-		_, o.err = o.to.Write(*o.buffer)
+	if !o.utf8 {
+		name = wire.EncodeUTF7(name)
 	}
-	if cap(*o.buffer) <= 2*gathered {
-		*o.buffer = (*o.buffer)[:0]
-		buffers.Put(o.buffer)
-	}
-	o.buffer = nil
+	o.text(name)
 }
 
-func (o *output) flush() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.send()
+// end ends a line.
+func (o *output) end() {
+	o.b = append(o.b, '\r', '\n')
+	if len(o.b) >= gathered {
+		o.send()
+	}
 }
 
-// beforeRead sends what there is; until afterRead every write goes out at once.
-func (o *output) beforeRead() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.send()
-	o.reading = true
+// line writes a whole line.
+func (o *output) line(format string, args ...any) {
+	o.printf(format, args...)
+	o.end()
+}
+
+// stream writes exactly size octets of r; an error of r's leaves the reply torn,
+// and the connection must end.
+func (o *output) stream(r io.Reader, size int64) error {
+	for size > 0 && o.err == nil {
+		if cap(o.b)-len(o.b) < 1024 || len(o.b) >= gathered {
+			o.send()
+		}
+		room := o.b[len(o.b):cap(o.b)]
+		n, err := r.Read(room[:min(int64(len(room)), size)])
+		o.b = o.b[:len(o.b)+n]
+		size -= int64(n)
+		if err != nil && size > 0 {
+			if errors.Is(err, io.EOF) {
+				err = fmt.Errorf("the message ends %d octets early", size)
+			}
+			return err
+		}
+	}
 	return o.err
 }
 
-func (o *output) afterRead() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.reading = false
-}
-
-// expect says which tag the next answer has.
-func (o *output) expect(tag string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.tag, o.answered, o.invited = append(append(o.tag[:0], tag...), ' '), false, false
-}
-
-// answer tells whether the command was answered, and whether its literal was
-// invited with "+".
-func (o *output) answer() (answered, invited bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.answered, o.invited
-}
-
-// follow keeps track of lines and literals in what the parser writes.
-func (o *output) follow(p []byte) {
-	for len(p) > 0 {
-		if o.skip > 0 {
-			n := min(o.skip, int64(len(p)))
-			o.skip -= n
-			p = p[n:]
-			continue
-		}
-		n := bytes.IndexByte(p, '\n') + 1
-		line := p
-		if n > 0 {
-			line = p[:n]
-		}
-		p = p[len(line):]
-		if !o.within {
-			o.head = append(o.head, line[:min(len(line), maxTag+2-min(len(o.head), maxTag+2))]...)
-		}
-		o.end = append(o.end, line[max(0, len(line)-24):]...)
-		o.end = append(o.end[:0], o.end[max(0, len(o.end)-24):]...)
-		if n == 0 {
-			return
-		}
-		if size, ok := literalEnd(o.end); ok {
-			o.skip, o.within, o.end = size, true, o.end[:0]
-			continue
-		}
-		switch {
-		case len(o.tag) > 1 && bytes.HasPrefix(o.head, o.tag):
-			o.answered = true
-		case bytes.HasPrefix(o.head, []byte("+ ")):
-			o.invited = true
-		}
-		o.head, o.end, o.within = o.head[:0], o.end[:0], false
+// send writes what was gathered and keeps the buffer.
+func (o *output) send() {
+	if len(o.b) > 0 && o.err == nil {
+		o.c.raw.SetWriteDeadline(time.Now().Add(o.c.server.config.WriteTimeout))
+		_, o.err = o.c.stream.Write(o.b)
 	}
+	o.b = o.b[:0]
 }
 
-// literalEnd reads the size of a literal that a reply's line ends with.
-func literalEnd(end []byte) (int64, bool) {
-	line, ok := bytes.CutSuffix(end, []byte("}\r\n"))
-	i := bytes.LastIndexByte(line, '{')
-	if !ok || i < 0 {
-		return 0, false
+// flush sends everything and gives the buffer back.
+func (o *output) flush() error {
+	if o.pooled == nil {
+		return o.err
 	}
-	n, err := strconv.ParseInt(string(line[i+1:]), 10, 64)
-	return n, err == nil
+	o.send()
+	if f, ok := o.c.stream.(interface{ Flush() error }); ok && o.err == nil {
+		o.err = f.Flush()
+	}
+	if cap(o.b) <= 2*gathered {
+		*o.pooled = o.b
+		buffers.Put(o.pooled)
+	}
+	o.pooled, o.b = nil, nil
+	return o.err
 }

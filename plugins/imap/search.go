@@ -1,146 +1,227 @@
 package imap
 
 import (
+	"slices"
 	"time"
 
-	"github.com/emersion/go-imap/v2"
-
+	"github.com/stagecoach-mta/stagecoach/plugins/imap/wire"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
-// criterion translates what the client asks into the storage's tree. Sequence
-// numbers become UIDs by the view; saved is what "$" stands for.
-func (v *view) criterion(c *imap.SearchCriteria, saved []uint32) (*v1.Criterion, error) {
-	var all []*v1.Criterion
-	add := func(x *v1.Criterion) { all = append(all, x) }
-	for _, set := range c.SeqNum {
-		seqs, ok := v.pickSeqs(seqSpans(set))
-		if !ok {
-			return nil, errNoSuchMessage
+// returns is what RETURN asks for (RFC 4731, 5182, 5267, 9394).
+type returns struct {
+	asked                      bool
+	min, max, count, all, save bool
+	update                     bool
+	partial                    partialRange
+}
+
+// returnOptions takes RETURN (…) if it is there.
+func returnOptions(p *wire.Parser) returns {
+	r := returns{}
+	mark := p.Mark()
+	p.SP()
+	if c := p.Peek(); c != 'R' && c != 'r' || p.Word() != "RETURN" {
+		p.Return(mark)
+		return r
+	}
+	r.asked = true
+	p.SP()
+	p.List(func() {
+		switch option := p.Word(); option {
+		case "MIN":
+			r.min = true
+		case "MAX":
+			r.max = true
+		case "COUNT":
+			r.count = true
+		case "ALL":
+			r.all = true
+		case "SAVE":
+			r.save = true
+		case "UPDATE":
+			r.update = true
+		case "CONTEXT": // A hint that more will be asked of this result.
+		case "PARTIAL":
+			p.SP()
+			r.partial = takePartial(p)
+		default:
+			p.Fail("SEARCH cannot return %s", option)
 		}
-		add(v.uidTest(seqs))
+	})
+	if !r.min && !r.max && !r.count && !r.all && !r.save && !r.partial.set() && !r.update {
+		r.all = true
 	}
-	for _, set := range c.UID {
-		if imap.IsSearchRes(set) {
-			add(v.uidTest(v.pickUIDs(points(saved))))
-			continue
-		}
-		add(v.uidTest(v.pickUIDs(uidSpans(set))))
-	}
-	if !c.Since.IsZero() || !c.Before.IsZero() {
-		add(&v1.Criterion{Test: &v1.Criterion_Received{Received: days(c.Since, c.Before)}})
-	}
-	if !c.SentSince.IsZero() || !c.SentBefore.IsZero() {
-		add(&v1.Criterion{Test: &v1.Criterion_Sent{Sent: days(c.SentSince, c.SentBefore)}})
-	}
-	for _, h := range c.Header {
-		add(&v1.Criterion{Test: &v1.Criterion_Header{Header: &v1.HeaderTest{Name: h.Key, Value: h.Value}}})
-	}
-	for _, s := range c.Body {
-		add(&v1.Criterion{Test: &v1.Criterion_Body{Body: s}})
-	}
-	for _, s := range c.Text {
-		add(&v1.Criterion{Test: &v1.Criterion_Text{Text: s}})
-	}
-	for _, f := range c.Flag {
-		add(flagTest(f))
-	}
-	for _, f := range c.NotFlag {
-		add(not(flagTest(f)))
-	}
-	if c.Larger > 0 {
-		add(&v1.Criterion{Test: &v1.Criterion_Larger{Larger: c.Larger}})
-	}
-	if c.Smaller > 0 {
-		add(&v1.Criterion{Test: &v1.Criterion_Smaller{Smaller: c.Smaller}})
-	}
-	for i := range c.Not {
-		x, err := v.criterion(&c.Not[i], saved)
-		if err != nil {
-			return nil, err
-		}
-		add(not(x))
-	}
-	for i := range c.Or {
-		var two []*v1.Criterion
-		for j := range c.Or[i] {
-			x, err := v.criterion(&c.Or[i][j], saved)
-			if err != nil {
-				return nil, err
-			}
-			two = append(two, x)
-		}
-		add(&v1.Criterion{Test: &v1.Criterion_AnyOf{AnyOf: &v1.CriterionList{Criteria: two}}})
-	}
-	switch len(all) {
-	case 0:
-		return everything(), nil
-	case 1:
-		return all[0], nil
-	}
-	return &v1.Criterion{Test: &v1.Criterion_AllOf{AllOf: &v1.CriterionList{Criteria: all}}}, nil
-}
-
-func everything() *v1.Criterion {
-	return &v1.Criterion{Test: &v1.Criterion_Everything{Everything: true}}
-}
-
-func not(c *v1.Criterion) *v1.Criterion {
-	return &v1.Criterion{Test: &v1.Criterion_Not{Not: c}}
-}
-
-// flagTest: nothing is ever \Recent here (RFC 9051 dropped the flag).
-func flagTest(f imap.Flag) *v1.Criterion {
-	if f == `\Recent` {
-		return not(everything())
-	}
-	return &v1.Criterion{Test: &v1.Criterion_Flag{Flag: string(f)}}
-}
-
-func (v *view) uidTest(seqs []uint32) *v1.Criterion {
-	if len(seqs) == 0 {
-		return not(everything())
-	}
-	return &v1.Criterion{Test: &v1.Criterion_Uids{Uids: &v1.UIDRanges{Ranges: v.ranges(seqs)}}}
-}
-
-// days: IMAP compares dates without time and zone (RFC 9051 section 6.4.4);
-// the zone is the server's.
-func days(from, to time.Time) *v1.TimeRange {
-	r := &v1.TimeRange{}
-	if !from.IsZero() {
-		r.FromMs = midnight(from)
-	}
-	if !to.IsZero() {
-		r.ToMs = midnight(to)
+	if r.all && r.partial.set() {
+		p.Fail("SEARCH returns ALL or PARTIAL, not both")
 	}
 	return r
 }
 
-func midnight(t time.Time) int64 {
-	return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.Local).UnixMilli()
+// search is SEARCH.
+func (ss *session) search(cmd *command) error {
+	p := cmd.p
+	r := returnOptions(p)
+	k := &keys{ss: ss, p: p, now: time.Now()}
+	p.SP()
+	mark := p.Mark()
+	if c := p.Peek(); (c == 'C' || c == 'c') && p.Word() == "CHARSET" {
+		p.SP()
+		k.charset()
+		p.SP()
+	} else {
+		p.Return(mark)
+	}
+	criterion := k.program()
+	if err := cmd.end(); err != nil {
+		return err
+	}
+	found, err := k.find(criterion)
+	if err != nil {
+		if r.save {
+			// RFC 5182 section 2.1: a search that failed leaves an empty result.
+			ss.saved = nil
+		}
+		return err
+	}
+	if r.save {
+		ss.save(r, found)
+	}
+	if !r.asked {
+		ss.searchLine(cmd, "SEARCH", found, k.modseq)
+		return nil
+	}
+	ss.esearch(cmd, r, found, k.modseq)
+	return nil
 }
 
-func seqSpans(set imap.SeqSet) []span {
-	out := make([]span, len(set))
-	for i, r := range set {
-		out[i] = span{r.Start, r.Stop}
+// matching runs a search and returns the sequence numbers, growing.
+func (ss *session) matching(criterion *v1.Criterion) ([]uint32, error) {
+	ctx, cancel := ss.call()
+	defer cancel()
+	answer, err := ss.store.Search(ctx, &v1.SearchRequest{MailboxId: ss.box.mailbox.GetId(), Criterion: criterion})
+	if err != nil {
+		return nil, ss.refusal(err)
+	}
+	out := make([]uint32, 0, len(answer.GetUids()))
+	for _, uid := range answer.GetUids() {
+		if seq, ok := ss.box.seq(uid); ok {
+			out = append(out, seq)
+		}
+	}
+	return out, nil
+}
+
+// save keeps the result for "$": with MIN or MAX and nothing else, only those
+// (RFC 9051 section 6.4.4.1).
+func (ss *session) save(r returns, found []uint32) {
+	ss.saved = nil
+	if len(found) > 0 && (r.min || r.max) && !r.all && !r.count {
+		if r.min {
+			ss.saved = append(ss.saved, ss.box.uids[found[0]-1])
+		}
+		if last := ss.box.uids[found[len(found)-1]-1]; r.max && !slices.Contains(ss.saved, last) {
+			ss.saved = append(ss.saved, last)
+		}
+		return
+	}
+	for _, seq := range found {
+		ss.saved = append(ss.saved, ss.box.uids[seq-1])
+	}
+}
+
+// number is how a command names a message.
+func (ss *session) number(cmd *command, seq uint32) uint32 {
+	if cmd.byUID() {
+		return ss.box.uids[seq-1]
+	}
+	return seq
+}
+
+func (ss *session) inNumbers(cmd *command, seqs []uint32) []uint32 {
+	if !cmd.byUID() {
+		return seqs
+	}
+	out := make([]uint32, len(seqs))
+	for i, seq := range seqs {
+		out[i] = ss.box.uids[seq-1]
 	}
 	return out
 }
 
-func uidSpans(set imap.UIDSet) []span {
-	out := make([]span, len(set))
-	for i, r := range set {
-		out[i] = span{uint32(r.Start), uint32(r.Stop)}
+// searchLine is the reply of RFC 3501.
+func (ss *session) searchLine(cmd *command, name string, found []uint32, modseq bool) {
+	ss.out.raw("* " + name)
+	for _, seq := range found {
+		ss.out.raw(" ")
+		ss.out.number(uint64(ss.number(cmd, seq)))
 	}
-	return out
+	if modseq && len(found) > 0 {
+		ss.out.raw(" (MODSEQ ")
+		ss.out.number(ss.highestOf(found))
+		ss.out.raw(")")
+	}
+	ss.out.end()
 }
 
-func points(uids []uint32) []span {
-	out := make([]span, len(uids))
-	for i, u := range uids {
-		out[i] = span{u, u}
+func (ss *session) highestOf(seqs []uint32) (n uint64) {
+	for _, seq := range seqs {
+		n = max(n, ss.box.modseqs[seq-1])
 	}
-	return out
+	return n
+}
+
+// esearch is the reply of RFC 4731; found may be in any order (ESORT).
+func (ss *session) esearch(cmd *command, r returns, found []uint32, modseq bool) {
+	if !r.min && !r.max && !r.count && !r.all && !r.partial.set() && !r.update {
+		return // SAVE alone: nothing is to be said (RFC 5182 section 2.1).
+	}
+	ss.esearchHead(cmd.tag, cmd.byUID())
+	var told []uint32
+	if len(found) > 0 {
+		first, last := found[0], found[len(found)-1]
+		if r.min {
+			ss.out.raw(" MIN ")
+			ss.out.number(uint64(ss.number(cmd, first)))
+			told = append(told, first)
+		}
+		if r.max {
+			ss.out.raw(" MAX ")
+			ss.out.number(uint64(ss.number(cmd, last)))
+			told = append(told, last)
+		}
+		if r.all {
+			ss.out.raw(" ALL ")
+			ss.out.b = wire.AppendSet(ss.out.b, ss.inNumbers(cmd, found))
+		}
+		if r.all || r.count {
+			told = found
+		}
+	}
+	if r.partial.set() {
+		ss.out.raw(" PARTIAL (" + r.partial.text + " ")
+		if part := r.partial.of(found); len(part) > 0 {
+			ss.out.b = wire.AppendSet(ss.out.b, ss.inNumbers(cmd, part))
+			told = found
+		} else {
+			ss.out.raw("NIL")
+		}
+		ss.out.raw(")")
+	}
+	if r.count {
+		ss.out.printf(" COUNT %d", len(found))
+	}
+	if modseq && len(told) > 0 {
+		ss.out.printf(" MODSEQ %d", ss.highestOf(told))
+	}
+	ss.out.end()
+}
+
+func (ss *session) esearchHead(tag string, uid bool) {
+	ss.out.raw("* ESEARCH (TAG ")
+	ss.out.text(tag)
+	ss.out.raw(")")
+	if uid {
+		ss.out.raw(" UID")
+	}
 }

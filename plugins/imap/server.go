@@ -1,22 +1,15 @@
 // Package imap serves a storage's mailboxes over IMAP4rev1 and IMAP4rev2
-// (RFC 3501, RFC 9051). It keeps no mail and parses none: envelopes, structures
-// and places in the message come from the storage, as it rendered them.
-//
-// The command parser is go-imap's imapserver, behind a guard (conn) that frames
-// commands and literals. What does not know imapserver (view, section, search,
-// flags, feed, match) is kept apart from what does (session and its files).
+// (RFC 3501, RFC 9051) and their extensions. It keeps no mail and parses none:
+// envelopes, structures and places in the message come from the storage, as it
+// rendered them. go-imap's client is its test peer, and its types name replies.
 package imap
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"sync"
 	"time"
-
-	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapserver"
 
 	"github.com/stagecoach-mta/stagecoach/plugins/imap/admission"
 	"github.com/stagecoach-mta/stagecoach/sdk/access"
@@ -30,20 +23,19 @@ type Server struct {
 	host   access.Host
 	gate   *admission.Gate
 	feeds  *feeds
+	// recents and verifiers are shared by all sessions.
+	recents   recents
+	verifiers verifiers
 
-	// Two parsers: what a client may do in the clear differs from what it may
-	// under TLS, and imapserver looks for a *tls.Conn, which it never sees here.
-	clear, secured     *imapserver.Server
-	toClear, toSecured *handover
-	ctx                context.Context
-	cancel             context.CancelFunc
-	mu                 sync.Mutex
-	conns              map[*conn]struct{}
+	ctx    context.Context
+	cancel context.CancelFunc
+	mu     sync.Mutex
+	conns  map[*conn]struct{}
 	// serving: Serve was called, or never will be; ended is closed when its last
 	// connection has gone. leaving: clients are told to go; aborted: all are cut.
 	serving, leaving, aborted bool
 	ended                     chan struct{}
-	connections, parsers      sync.WaitGroup
+	connections               sync.WaitGroup
 }
 
 var _ access.Server = (*Server)(nil)
@@ -69,27 +61,11 @@ func New(config Config, host access.Host) (*Server, error) {
 			Delay: config.LoginDelay, MaxDelay: config.MaxLoginDelay,
 		}),
 		feeds:     newFeeds(host.Log),
-		toClear:   newHandover(),
-		toSecured: newHandover(),
+		verifiers: verifiers{directory: host.Directory},
 		conns:     map[*conn]struct{}{},
 		ended:     make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	options := imapserver.Options{
-		NewSession: s.newSession,
-		Caps: imap.CapSet{
-			imap.CapIMAP4rev1: {}, imap.CapIMAP4rev2: {}, imap.CapNamespace: {}, imap.CapUIDPlus: {},
-			imap.CapESearch: {}, imap.CapListExtended: {}, imap.CapListStatus: {}, imap.CapMove: {},
-			imap.CapStatusSize: {}, imap.CapBinary: {}, imap.CapChildren: {}, imap.CapSpecialUse: {},
-			imap.CapCreateSpecialUse: {},
-		},
-		Logger:       logger{s},
-		TLSConfig:    host.TLS,
-		InsecureAuth: host.InsecureAuth,
-	}
-	s.clear = imapserver.New(&options)
-	options.TLSConfig, options.InsecureAuth = nil, true
-	s.secured = imapserver.New(&options)
 	return s, nil
 }
 
@@ -106,8 +82,6 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer close(s.ended)
 	stop := context.AfterFunc(ctx, s.abort)
 	defer stop()
-	s.parsers.Go(func() { _ = s.clear.Serve(s.toClear) })
-	s.parsers.Go(func() { _ = s.secured.Serve(s.toSecured) })
 	var accepting sync.WaitGroup
 	errs := make(chan error, len(s.host.Listeners))
 	for _, l := range s.host.Listeners {
@@ -115,9 +89,6 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	accepting.Wait()
 	s.connections.Wait()
-	s.toClear.Close()
-	s.toSecured.Close()
-	s.parsers.Wait()
 	s.feeds.wait()
 	s.cancel()
 	close(errs)
@@ -190,7 +161,7 @@ func (s *Server) abort() {
 	defer s.mu.Unlock()
 	s.aborted = true
 	for c := range s.conns {
-		c.Conn.Close()
+		c.raw.Close()
 	}
 }
 
@@ -222,18 +193,16 @@ func (s *Server) accept(l access.Listener) error {
 			nc.Close()
 			continue
 		}
-		s.connections.Add(1)
-		c := newConn(s, nc, l.ImplicitTLS, source)
+		c := newConn(s, nc, source)
 		if !s.register(c) {
-			c.Conn.Close()
-			s.gone(c)
+			nc.Close()
+			s.gate.Leave(source)
 			continue
 		}
-		if l.ImplicitTLS {
-			go s.handshake(c)
-			continue
-		}
-		s.toClear.give(c)
+		go func() {
+			defer s.gone(c)
+			s.newSession(c).serve(l.ImplicitTLS)
+		}()
 	}
 }
 
@@ -245,6 +214,7 @@ func (s *Server) register(c *conn) bool {
 	if s.aborted {
 		return false
 	}
+	s.connections.Add(1)
 	s.conns[c] = struct{}{}
 	if s.leaving {
 		c.hangUp(goingAway)
@@ -252,96 +222,11 @@ func (s *Server) register(c *conn) bool {
 	return true
 }
 
-func (s *Server) unregister(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, c)
-}
-
 // gone is the end of a connection.
 func (s *Server) gone(c *conn) {
 	s.gate.Leave(c.source)
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
 	s.connections.Done()
-}
-
-// finished is called when the parser has closed a connection: it is over, or it
-// goes on under TLS.
-func (s *Server) finished(c *conn) {
-	if c.upgrade != "" {
-		go s.handshake(c)
-		return
-	}
-	c.Conn.Close()
-	s.unregister(c)
-	s.gone(c)
-}
-
-// handshake begins TLS on a connection and gives it to the parser for those.
-func (s *Server) handshake(c *conn) {
-	ctx, cancel := context.WithDeadline(s.ctx, c.begun.Add(s.config.LoginTimeout))
-	defer cancel()
-	if c.upgrade != "" {
-		c.output.untagged(c.upgrade + " OK Begin TLS negotiation now\r\n")
-		c.output.flush()
-	}
-	raw := c.Conn
-	raw.SetDeadline(time.Time{})
-	under := tls.Server(raw, s.host.TLS)
-	err := under.HandshakeContext(ctx)
-	next := newConn(s, under, true, c.source)
-	next.begun = c.begun
-	next.output.silent = c.upgrade != ""
-	s.unregister(c)
-	if err != nil || !s.register(next) {
-		s.host.Log.Debug().Err(err).Stringer("client", raw.RemoteAddr()).Msg("no TLS")
-		raw.Close()
-		s.gone(c)
-		return
-	}
-	s.toSecured.give(next)
-}
-
-// handover is the listener from which a parser takes its connections.
-type handover struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func newHandover() *handover {
-	return &handover{conns: make(chan net.Conn), done: make(chan struct{})}
-}
-
-func (h *handover) give(c *conn) {
-	select {
-	case h.conns <- c:
-	case <-h.done:
-		c.Close()
-	}
-}
-
-// Accept implements net.Listener.
-func (h *handover) Accept() (net.Conn, error) {
-	select {
-	case c := <-h.conns:
-		return c, nil
-	case <-h.done:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close implements net.Listener.
-func (h *handover) Close() error {
-	h.once.Do(func() { close(h.done) })
-	return nil
-}
-
-// Addr implements net.Listener.
-func (h *handover) Addr() net.Addr { return &net.TCPAddr{} }
-
-// logger is imapserver's way into the log: what it cannot put into a reply.
-type logger struct{ s *Server }
-
-func (l logger) Printf(format string, args ...any) {
-	l.s.host.Log.Debug().Msgf("parser: "+format, args...)
 }

@@ -3,70 +3,228 @@ package imap
 import (
 	"context"
 	"errors"
-	"sync"
+	"runtime/debug"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapserver"
-	"github.com/emersion/go-sasl"
+	"github.com/rs/zerolog"
 
-	"github.com/stagecoach-mta/stagecoach/plugins/imap/admission"
+	"github.com/stagecoach-mta/stagecoach/plugins/imap/wire"
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
-	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 	"github.com/stagecoach-mta/stagecoach/sdk/storage"
 )
 
-// session answers imapserver's calls from the storage. mu guards what is below
-// it: IDLE runs in a goroutine of its own, which imapserver does not always
-// wait for.
+// maxMistakes in a row end a connection: who speaks another protocol, or nothing
+// that anybody could understand.
+const maxMistakes = 20
+
+// session is a client's connection with what it knows of itself. Its goroutine
+// alone touches it.
 type session struct {
+	*conn
 	s      *Server
-	c      *conn
-	imap   *imapserver.Conn
 	ctx    context.Context
 	cancel context.CancelFunc
+	log    zerolog.Logger
 
-	attempts int
-	account  string
-	store    storage.Account
+	attempts, mistakes int
+	ended              bool
+	// code of the OK reply to the command at hand: "READ-WRITE".
+	code string
 
-	mu       sync.Mutex
-	closed   bool
+	account string
+	store   storage.Account
+	// enabled extensions (RFC 5161), and CONDSTORE, which any use of it enables.
+	rev2, condstore, qresync, uidOnly bool
+
+	// The selected mailbox, if there is one.
 	box      *view
 	readOnly bool
 	changes  *subscription
 	// saved is the result that "$" stands for (RFC 9051 section 6.4.4.1).
 	saved []uint32
+	// lastWords end the session after the reply at hand.
+	lastWords string
 }
 
-var (
-	_ imapserver.SessionIMAP4rev2   = (*session)(nil)
-	_ imapserver.SessionSASL        = (*session)(nil)
-	_ imapserver.SessionAppendLimit = (*session)(nil)
-)
-
-var (
-	errNoSuchMessage = &imap.Error{Type: imap.StatusResponseTypeBad, Text: "There is no message of that number"}
-	errReadOnly      = &imap.Error{Type: imap.StatusResponseTypeNo, Code: imap.ResponseCodeNoPerm, Text: "The mailbox was opened read-only"}
-)
-
-func (s *Server) newSession(ic *imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
-	ss := &session{s: s, c: ic.NetConn().(*conn), imap: ic}
+func (s *Server) newSession(c *conn) *session {
+	ss := &session{conn: c, s: s, log: s.host.Log.With().Stringer("client", c.raw.RemoteAddr()).Logger()}
 	ss.ctx, ss.cancel = context.WithCancel(s.ctx)
-	return ss, nil, nil
+	return ss
 }
 
-// Close implements imapserver.Session.
-func (ss *session) Close() error {
+// serve runs the session to its end.
+func (ss *session) serve(implicitTLS bool) {
+	defer ss.close()
+	defer func() {
+		if p := recover(); p != nil {
+			ss.log.Error().Interface("panic", p).Bytes("stack", debug.Stack()).Msg("session failed")
+		}
+	}()
+	if implicitTLS && ss.handshake() != nil {
+		return
+	}
+	ss.out.line("* OK [CAPABILITY %s] %s IMAP server ready", ss.capabilities(), ss.s.host.Hostname)
+	for !ss.ended {
+		cmd, err := ss.readCommand()
+		switch {
+		case errors.Is(err, errWoken):
+			ss.tellUnasked()
+		case err != nil:
+			ss.farewell(err)
+		case cmd == nil:
+			ss.mistake()
+		default:
+			ss.run(cmd)
+			cmd.done()
+		}
+	}
+	_ = ss.out.flush()
+}
+
+func (ss *session) close() {
 	ss.cancel()
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	ss.closed = true
+	ss.forget()
+	// TLS says that nothing follows; clients tell that from a cut.
+	if c, ok := ss.stream.(interface{ Close() error }); ok {
+		c.Close()
+	}
+	ss.raw.Close()
+}
+
+// forget what the login brought.
+func (ss *session) forget() {
 	ss.leaveBox()
 	if ss.account != "" {
 		ss.s.gate.Part(ss.account)
 	}
-	return nil
+	ss.account, ss.store, ss.loggedIn = "", nil, false
+	ss.rev2, ss.condstore, ss.qresync, ss.uidOnly, ss.out.utf8 = false, false, false, false, false
+}
+
+// bye ends the session with a word (RFC 9051 section 7.1.5).
+func (ss *session) bye(text string) {
+	if !ss.ended {
+		ss.out.line("* BYE %s", text)
+	}
+	ss.ended = true
+}
+
+func (ss *session) farewell(err error) {
+	switch {
+	case errors.Is(err, errHungUp):
+		ss.bye(*ss.reason.Load())
+	case errors.Is(err, errTooLong):
+		ss.bye("Line or literal too long")
+	case errors.Is(err, errIdle):
+		ss.bye("Idle for too long")
+	case errors.Is(err, errNoLogin):
+		ss.bye("Took too long to log in")
+	case errors.Is(err, errHalfFrame):
+		ss.bye("The rest of the command did not come")
+	}
+	ss.ended = true
+}
+
+func (ss *session) mistake() {
+	if ss.mistakes++; ss.mistakes >= maxMistakes {
+		ss.bye("Too many mistakes")
+	}
+}
+
+// states in which a command may come.
+type states int
+
+const (
+	stranger states = 1 << iota
+	known
+	selected
+	always = stranger | known | selected
+)
+
+func (ss *session) state() states {
+	switch {
+	case ss.box != nil:
+		return selected
+	case ss.account != "":
+		return known
+	}
+	return stranger
+}
+
+// handler runs a command. What it returns becomes the reply: nil is OK, a
+// wire.SyntaxError BAD, an *imap.Error itself, and all else NO [UNAVAILABLE].
+type handler struct {
+	in  states
+	run func(*session, *command) error
+	// numbers: messages keep their numbers until the reply (RFC 9051 section
+	// 7.5.1), so no EXPUNGE is told.
+	numbers bool
+	// silent: the handler has replied.
+	silent bool
+}
+
+// run a command and reply.
+func (ss *session) run(cmd *command) {
+	h, ok := commands[cmd.name]
+	state := ss.state()
+	var err error
+	switch {
+	case !ok:
+		err = wire.SyntaxError("Unknown command")
+	case h.in&state != 0:
+		ss.code = ""
+		err = h.run(ss, cmd)
+	case state == stranger:
+		err = wire.SyntaxError("Log in first")
+	case h.in&selected != 0:
+		err = wire.SyntaxError("Select a mailbox first")
+	default:
+		err = wire.SyntaxError("Not after the login")
+	}
+	if h.silent && err == nil || ss.ended {
+		return
+	}
+	ss.finish(cmd, err, h)
+}
+
+func (ss *session) finish(cmd *command, err error, h handler) {
+	var syntax wire.SyntaxError
+	var reply *imap.Error
+	switch {
+	case err == nil:
+		ss.mistakes = 0
+		reply = &imap.Error{Type: imap.StatusResponseTypeOK, Code: imap.ResponseCode(ss.code), Text: cmd.name + " completed"}
+	case errors.As(err, &syntax):
+		reply = &imap.Error{Type: imap.StatusResponseTypeBad, Text: string(syntax)}
+	case errors.As(err, &reply):
+	case errors.Is(err, errTorn) || ss.out.err != nil:
+		ss.ended = true
+		return
+	default:
+		errors.As(ss.refusal(err), &reply)
+	}
+	if reply.Type == imap.StatusResponseTypeBad {
+		ss.mistake()
+	} else {
+		ss.poll(cmd, !h.numbers || cmd.byUID())
+	}
+	ss.answer(cmd.tag, reply)
+	if err == wire.OpenQuote {
+		ss.lastWords = "Out of step"
+	}
+	if ss.lastWords != "" {
+		ss.bye(ss.lastWords)
+	}
+}
+
+// errTorn: a reply was begun that cannot be completed, so the connection ends.
+var errTorn = errors.New("torn reply")
+
+// end of a command's arguments: handlers look here before they do anything.
+func (cmd *command) end() error {
+	cmd.p.End()
+	return cmd.p.Err()
 }
 
 // call is the context of one request to the storage.
@@ -74,267 +232,30 @@ func (ss *session) call() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ss.ctx, ss.s.config.StorageTimeout)
 }
 
-// AuthenticateMechanisms implements imapserver.SessionSASL.
-func (ss *session) AuthenticateMechanisms() []string { return []string{sasl.Plain, sasl.Login} }
-
-// Authenticate implements imapserver.SessionSASL.
-func (ss *session) Authenticate(mechanism string) (sasl.Server, error) {
-	switch mechanism {
-	case sasl.Plain:
-		return sasl.NewPlainServer(func(identity, username, password string) error {
-			return ss.login(identity, username, password)
-		}), nil
-	case sasl.Login:
-		return &loginMechanism{session: ss}, nil
-	}
-	return nil, &imap.Error{Type: imap.StatusResponseTypeNo, Text: "Mechanism not supported"}
+// long is the context of a request that streams messages to the client, as slow
+// as that may be: the writes have their own limit.
+func (ss *session) long() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ss.ctx, 24*time.Hour)
 }
 
-// loginMechanism is SASL LOGIN as old clients speak it (draft-murchison-sasl-login).
-type loginMechanism struct {
-	session  *session
-	step     int
-	username string
+func no(code imap.ResponseCode, text string) error {
+	return &imap.Error{Type: imap.StatusResponseTypeNo, Code: code, Text: text}
 }
 
-func (m *loginMechanism) Next(response []byte) ([]byte, bool, error) {
-	if m.step == 0 && response == nil {
-		return []byte("Username:"), false, nil
-	}
-	m.step++
-	if m.step == 1 {
-		m.username = string(response)
-		return []byte("Password:"), false, nil
-	}
-	return nil, true, m.session.login("", m.username, string(response))
-}
+func bad(text string) error { return wire.SyntaxError(text) }
 
-// Login implements imapserver.Session.
-func (ss *session) Login(username, password string) error {
-	return ss.login("", username, password)
-}
-
-func (ss *session) login(identity, username, password string) error {
-	ctx, cancel := ss.call()
-	defer cancel()
-	answer, err := ss.s.host.Directory.Authenticate(ctx, &v1.AuthenticateRequest{
-		Username: username, Password: password, AuthorizationIdentity: identity,
-		ClientIp: admission.Host(ss.c.RemoteAddr()), Service: "imap",
-	})
-	log := ss.s.host.Log.With().Str("user", username).Stringer("client", ss.c.RemoteAddr()).Logger()
-	switch {
-	case fail.Is(err, fail.Denied), fail.Is(err, fail.NotFound), fail.Is(err, fail.Invalid):
-		wait := ss.s.gate.Failed(ss.c.source)
-		log.Info().Dur("delay", wait).Msg("login refused")
-		admission.Wait(ss.ctx, wait)
-		if ss.attempts++; ss.attempts >= ss.s.config.MaxLoginAttempts {
-			ss.c.hangUp("Too many wrong passwords")
-		}
-		return imapserver.ErrAuthFailed
-	case err != nil:
-		log.Error().Err(err).Msg("cannot check a password")
-		return refusal(err)
-	}
-	if !ss.s.gate.Join(answer.GetAccount()) {
-		log.Warn().Msg("too many sessions")
-		return &imap.Error{Type: imap.StatusResponseTypeNo, Code: imap.ResponseCodeLimit, Text: "Too many sessions of this account: close one"}
-	}
-	store, err := ss.s.host.Storage.Open(ctx, answer.GetAccount())
-	if err != nil {
-		ss.s.gate.Part(answer.GetAccount())
-		log.Error().Err(err).Msg("cannot open the account")
-		return refusal(err)
-	}
-	ss.account, ss.store = answer.GetAccount(), store
-	ss.c.loggedIn.Store(true)
-	log.Info().Str("account", ss.account).Bool("tls", ss.c.secure).Msg("login")
-	return nil
-}
-
-// AppendLimit implements imapserver.SessionAppendLimit.
-func (ss *session) AppendLimit() uint32 { return uint32(ss.s.config.MaxMessage) }
-
-// Namespace implements imapserver.SessionNamespace.
-func (ss *session) Namespace() (*imap.NamespaceData, error) {
-	return &imap.NamespaceData{Personal: []imap.NamespaceDescriptor{{Delim: rune(separator[0])}}}, nil
-}
-
-// Select implements imapserver.Session.
-func (ss *session) Select(name string, options *imap.SelectOptions) (*imap.SelectData, error) {
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	ctx, cancel := ss.call()
-	defer cancel()
-	mbox, err := ss.find(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	// The stream first: what changes while the snapshot is taken is looked at
-	// once too often rather than never.
-	changes := ss.s.feeds.subscribe(ss.account, ss.store, mbox.GetId())
-	snapshot, err := ss.store.Snapshot(ctx, &v1.SnapshotRequest{MailboxId: mbox.GetId()})
-	if err != nil {
-		ss.s.feeds.leave(changes)
-		return nil, refusal(err)
-	}
-	ss.leaveBox()
-	ss.changes, ss.box, ss.readOnly = changes, newView(snapshot), options.ReadOnly
-	data := &imap.SelectData{
-		Flags:       ss.box.mailboxFlags(),
-		NumMessages: uint32(len(ss.box.uids)),
-		UIDNext:     imap.UID(snapshot.GetMailbox().GetUidNext()),
-		UIDValidity: snapshot.GetMailbox().GetUidValidity(),
-	}
-	if !ss.readOnly {
-		data.PermanentFlags = append(ss.box.mailboxFlags(), imap.FlagWildcard)
-	}
-	for i, bits := range ss.box.flags {
-		if bits&uint32(v1.Flag_FLAG_SEEN) == 0 {
-			data.FirstUnseenSeqNum = uint32(i) + 1
-			break
-		}
-	}
-	if ss.imap.EnabledCaps().Has(imap.CapIMAP4rev2) {
-		data.List = &imap.ListData{Delim: rune(separator[0]), Mailbox: mbox.GetName()}
-	}
-	return data, nil
-}
-
-func (v *view) mailboxFlags() []imap.Flag {
-	return flagList(^uint32(0), v.known)
-}
-
-// Unselect implements imapserver.Session.
-func (ss *session) Unselect() error {
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	ss.leaveBox()
-	return nil
-}
-
-func (ss *session) leaveBox() {
-	if ss.changes != nil {
-		ss.s.feeds.leave(ss.changes)
-	}
-	ss.box, ss.changes, ss.saved = nil, nil, nil
-}
-
-// Poll implements imapserver.Session: it tells the client what changed, at the
-// end of a command. NOOP and CHECK always look; the others when the stream has
-// said that there is something.
-func (ss *session) Poll(w *imapserver.UpdateWriter, allowExpunge bool) error {
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	if ss.box == nil {
-		return nil
-	}
-	select {
-	case <-ss.changes.C:
-	default:
-		if ss.c.verb != "NOOP" && ss.c.verb != "CHECK" {
-			return ss.tell(w, change{}, allowExpunge)
-		}
-	}
-	return ss.refresh(w, allowExpunge)
-}
-
-// Idle implements imapserver.Session.
-func (ss *session) Idle(w *imapserver.UpdateWriter, stop <-chan struct{}) error {
-	ss.mu.Lock()
-	if ss.box == nil || ss.closed {
-		ss.mu.Unlock()
-		<-stop
-		return nil
-	}
-	changed := ss.changes.C
-	err := ss.refresh(w, true)
-	ss.mu.Unlock()
-	for err == nil {
-		select {
-		case <-stop:
-			return nil
-		case <-ss.ctx.Done():
-			return nil
-		case <-changed:
-		}
-		ss.mu.Lock()
-		if ss.box == nil || ss.closed {
-			ss.mu.Unlock()
-			<-stop
-			return nil
-		}
-		err = ss.refresh(w, true)
-		ss.mu.Unlock()
-	}
-	return err
-}
-
-// refresh asks the storage what changed and tells it; the caller holds mu. A
-// storage that cannot answer now is asked again at the next occasion.
-func (ss *session) refresh(w *imapserver.UpdateWriter, allowExpunge bool) error {
-	ctx, cancel := ss.call()
-	defer cancel()
-	snapshot, err := ss.store.Snapshot(ctx, &v1.SnapshotRequest{MailboxId: ss.box.mailbox.GetId(), SinceModseq: ss.box.since})
-	if fail.Is(err, fail.NotFound) || err == nil && snapshot.GetMailbox().GetUidValidity() != ss.box.mailbox.GetUidValidity() {
-		ss.c.hangUp("The mailbox is no longer there")
-		return nil
-	}
-	if err != nil {
-		ss.s.host.Log.Warn().Err(err).Str("account", ss.account).Msg("cannot look for changes")
-		return nil
-	}
-	what := ss.box.apply(snapshot)
-	ss.box.since = snapshot.GetModseq()
-	return ss.tell(w, what, allowExpunge)
-}
-
-// tell writes what changed. EXPUNGE comes before EXISTS, so that the number of
-// messages never falls by an EXISTS (RFC 9051 section 7.4.1).
-func (ss *session) tell(w *imapserver.UpdateWriter, what change, allowExpunge bool) error {
-	if what.keywords {
-		if err := w.WriteMailboxFlags(ss.box.mailboxFlags()); err != nil {
-			return err
-		}
-	}
-	for _, seq := range what.flags {
-		uid := ss.box.uids[seq-1]
-		if err := w.WriteMessageFlags(seq, imap.UID(uid), flagList(ss.box.flags[seq-1], ss.box.keywords[uid])); err != nil {
-			return err
-		}
-	}
-	if allowExpunge {
-		if err := ss.box.expunge(w.WriteExpunge); err != nil {
-			return err
-		}
-	}
-	if what.grown {
-		return w.WriteNumMessages(uint32(len(ss.box.uids)))
-	}
-	return nil
-}
-
-// look makes the next Poll ask the storage.
-func (ss *session) look() {
-	if ss.changes != nil {
-		select {
-		case ss.changes.C <- struct{}{}:
-		default:
-		}
-	}
-}
+var errReadOnly = no(imap.ResponseCodeNoPerm, "The mailbox was opened read-only")
 
 // refusal makes IMAP's answer of the storage's or the directory's.
-func refusal(err error) error {
-	no := func(code imap.ResponseCode, text string) error {
-		return &imap.Error{Type: imap.StatusResponseTypeNo, Code: code, Text: text}
-	}
+func (ss *session) refusal(err error) error {
 	var already *imap.Error
-	if errors.As(err, &already) {
+	var syntax wire.SyntaxError
+	if err == nil || errors.As(err, &already) || errors.As(err, &syntax) || errors.Is(err, errTorn) {
 		return err
 	}
 	switch fail.KindOf(err) {
 	case fail.NotFound:
-		return no(imap.ResponseCodeNonExistent, "There is no such mailbox")
+		return errNoMailbox
 	case fail.Exists:
 		return no(imap.ResponseCodeAlreadyExists, "There is a mailbox of that name already")
 	case fail.Invalid:
@@ -349,12 +270,11 @@ func refusal(err error) error {
 		return no(imap.ResponseCodeUnavailable, "The server's disk is full, try again later")
 	case fail.Conflict:
 		return no(imap.ResponseCodeInUse, "Changed meanwhile, try again")
+	case fail.Unsupported:
+		return no(imap.ResponseCodeCannot, "The storage cannot do that")
+	}
+	if ss.ctx.Err() == nil {
+		ss.log.Warn().Err(err).Str("account", ss.account).Msg("the storage or the directory does not answer as it should")
 	}
 	return no(imap.ResponseCodeUnavailable, "Not available now, try again later")
-}
-
-// long is the context of a request that streams messages to the client, as slow
-// as that may be: the writes have their own limit.
-func (ss *session) long() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ss.ctx, 24*time.Hour)
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stagecoach-mta/stagecoach/plugins/imap/wire"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
@@ -29,27 +30,29 @@ func TestMatchName(t *testing.T) {
 }
 
 func TestView(t *testing.T) {
-	v := newView(&v1.SnapshotResponse{Mailbox: &v1.Mailbox{}, Uids: []uint32{2, 5, 9}, Flags: []uint32{0, 1, 0}, Modseq: 3})
+	v := newView(&v1.SnapshotResponse{
+		Mailbox: &v1.Mailbox{}, Uids: []uint32{2, 5, 9}, Flags: []uint32{0, 1, 0}, Modseqs: []uint64{1, 2, 3}, Modseq: 3,
+	}, true)
 	c := v.apply(&v1.SnapshotResponse{
-		Uids: []uint32{5, 12}, Flags: []uint32{3, 0},
+		Uids: []uint32{5, 12}, Flags: []uint32{3, 0}, Modseqs: []uint64{4, 5},
 		Keywords: []*v1.SnapshotResponse_Keywords{{Uid: 12, Keywords: []string{"$Work"}}},
 		Vanished: []*v1.UIDRange{{First: 1, Last: 4}, {First: 9, Last: 11}},
 	})
-	if !slices.Equal(c.flags, []uint32{2}) || !c.grown || !c.keywords {
+	if !slices.Equal(c.flags, []uint32{2}) || c.grown != 1 || !c.keywords {
 		t.Errorf("change is %+v", c)
 	}
-	if seqs := v.pickUIDs([]span{{0, 5}, {5, 9}}); !slices.Equal(seqs, []uint32{2, 3, 4}) {
+	if seqs := v.pickUIDs([]wire.Range{{First: 0, Last: 5}, {First: 5, Last: 9}}); !slices.Equal(seqs, []uint32{2, 3, 4}) {
 		t.Errorf("*:5,5:9 are %v before the expunge", seqs)
 	}
-	var told []uint32
-	v.expunge(func(seq uint32) error { told = append(told, seq); return nil })
-	if !slices.Equal(told, []uint32{3, 1}) || !slices.Equal(v.uids, []uint32{5, 12}) || !slices.Equal(v.flags, []uint32{3, 0}) {
-		t.Errorf("told %v, left with %v %v", told, v.uids, v.flags)
+	told, gone := v.expunge()
+	if !slices.Equal(told, []uint32{1, 3}) || !slices.Equal(gone, []uint32{2, 9}) || !slices.Equal(v.uids, []uint32{5, 12}) ||
+		!slices.Equal(v.flags, []uint8{3, 0}) || !slices.Equal(v.modseqs, []uint64{4, 5}) {
+		t.Errorf("told %v %v, left with %v %v %v", told, gone, v.uids, v.flags, v.modseqs)
 	}
-	if _, ok := v.pickSeqs([]span{{1, 3}}); ok {
+	if _, ok := v.pickSeqs([]wire.Range{{First: 1, Last: 3}}); ok {
 		t.Error("a number over the last is taken")
 	}
-	if again := v.apply(&v1.SnapshotResponse{Uids: []uint32{5}, Flags: []uint32{3}}); again.flags != nil || again.grown {
+	if again := v.apply(&v1.SnapshotResponse{Uids: []uint32{5}, Flags: []uint32{3}}); again.flags != nil || again.grown > 0 {
 		t.Errorf("what is known already is told again: %+v", again)
 	}
 }
@@ -60,33 +63,12 @@ func FuzzLiteralAt(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
-		prefix, n, _, ok := literalAt(line)
-		if ok && (n < 0 || len(prefix) >= len(line) || line[len(prefix)] != '{') {
-			t.Errorf("%q: %q %d", line, prefix, n)
+		l, ok := literalAt(line)
+		if !ok {
+			return
 		}
-		if !ok && string(prefix) != string(line) {
-			t.Errorf("%q: no literal, but only %q", line, prefix)
+		if l.size < 0 || len(l.prefix) >= len(line) || line[len(l.prefix)] != '{' && line[len(l.prefix)] != '~' {
+			t.Errorf("%q: %q %d", line, l.prefix, l.size)
 		}
 	})
-}
-
-// TestOutputFollows: an answer in a message is no answer.
-func TestOutputFollows(t *testing.T) {
-	for _, size := range []int{1, 2, 3, 7, 4096} {
-		o := &output{}
-		o.expect("a")
-		text := "* 1 FETCH (BODY[] {18}\r\na OK not yet\r\n+ x\r\n FLAGS ())\r\n"
-		for rest := []byte(text); len(rest) > 0; {
-			n := min(size, len(rest))
-			o.follow(rest[:n])
-			rest = rest[n:]
-		}
-		if answered, invited := o.answer(); answered || invited {
-			t.Errorf("pieces of %d: a message's text is an answer", size)
-		}
-		o.follow([]byte("a OK done\r\n"))
-		if answered, _ := o.answer(); !answered {
-			t.Errorf("pieces of %d: the answer was missed", size)
-		}
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/stagecoach-mta/stagecoach/plugins/imap/wire"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
@@ -11,28 +12,39 @@ import (
 // which sequence number, and its flags. Only apply and expunge change it, so a
 // session decides at which moments its client sees changes.
 //
-// Invariants: uids grow; len(uids) == len(flags); gone holds UIDs that the
-// storage has removed but that still have a sequence number here.
+// Invariants: uids grow; len(uids) == len(flags) (== len(modseqs), if there are
+// any); gone holds UIDs that the storage has removed but that still have a
+// sequence number here.
 type view struct {
-	mailbox  *v1.Mailbox
-	uids     []uint32
-	flags    []uint32
+	mailbox *v1.Mailbox
+	uids    []uint32
+	flags   []uint8
+	// modseqs are kept for clients that use CONDSTORE.
+	modseqs  []uint64
 	keywords map[uint32][]string
 	// since is the MODSEQ up to which the view knows the mailbox.
 	since uint64
 	gone  map[uint32]bool
+	// recent for this session: growing.
+	recent []recentRange
 	// known keywords of the mailbox, as FLAGS has told them.
 	known []string
 }
 
-func newView(s *v1.SnapshotResponse) *view {
+func newView(s *v1.SnapshotResponse, modseqs bool) *view {
 	v := &view{
 		mailbox:  s.GetMailbox(),
 		uids:     slices.Clone(s.GetUids()),
-		flags:    slices.Clone(s.GetFlags()),
+		flags:    make([]uint8, len(s.GetFlags())),
 		keywords: map[uint32][]string{},
 		since:    s.GetModseq(),
 		gone:     map[uint32]bool{},
+	}
+	for i, bits := range s.GetFlags() {
+		v.flags[i] = uint8(bits)
+	}
+	if modseqs {
+		v.modseqs = slices.Clone(s.GetModseqs())
 	}
 	for _, k := range s.GetKeywords() {
 		v.keywords[k.GetUid()] = k.GetKeywords()
@@ -45,8 +57,8 @@ func newView(s *v1.SnapshotResponse) *view {
 type change struct {
 	// flags: sequence numbers whose flags changed.
 	flags []uint32
-	// grown: there are more messages.
-	grown bool
+	// grown: how many messages are new.
+	grown int
 	// keywords: a keyword appeared that the mailbox did not have.
 	keywords bool
 }
@@ -60,8 +72,11 @@ func (v *view) apply(s *v1.SnapshotResponse) change {
 	}
 	var c change
 	for i, uid := range s.GetUids() {
-		bits := s.GetFlags()[i]
+		bits := uint8(s.GetFlags()[i])
 		seq, ok := v.seq(uid)
+		if ok && v.modseqs != nil && i < len(s.GetModseqs()) {
+			v.modseqs[seq-1] = max(v.modseqs[seq-1], s.GetModseqs()[i])
+		}
 		switch {
 		case ok && (v.flags[seq-1] != bits || !slices.Equal(v.keywords[uid], words[uid])):
 			v.flags[seq-1] = bits
@@ -69,7 +84,10 @@ func (v *view) apply(s *v1.SnapshotResponse) change {
 		case !ok && (len(v.uids) == 0 || uid > v.uids[len(v.uids)-1]):
 			v.uids = append(v.uids, uid)
 			v.flags = append(v.flags, bits)
-			c.grown = true
+			if v.modseqs != nil {
+				v.modseqs = append(v.modseqs, s.GetModseqs()[i])
+			}
+			c.grown++
 			if len(words[uid]) == 0 {
 				continue
 			}
@@ -96,29 +114,41 @@ func (v *view) vanish(r *v1.UIDRange) {
 	}
 }
 
-// expunge takes the gone messages out of the view and calls each with their
-// sequence numbers, the highest first, so that none shifts another.
-func (v *view) expunge(each func(seq uint32) error) error {
+// expunge takes the gone messages out of the view and returns their sequence
+// numbers (as they were before) and their UIDs, growing.
+func (v *view) expunge() (seqs, gone []uint32) {
 	if len(v.gone) == 0 {
-		return nil
+		return nil, nil
 	}
-	var seqs []uint32
-	uids, flags := v.uids[:0], v.flags[:0]
+	kept := 0
 	for i, uid := range v.uids {
 		if v.gone[uid] {
-			seqs = append(seqs, uint32(i)+1)
+			seqs, gone = append(seqs, uint32(i)+1), append(gone, uid)
 			delete(v.keywords, uid)
 			continue
 		}
-		uids, flags = append(uids, uid), append(flags, v.flags[i])
+		v.uids[kept], v.flags[kept] = uid, v.flags[i]
+		if v.modseqs != nil {
+			v.modseqs[kept] = v.modseqs[i]
+		}
+		kept++
 	}
-	v.uids, v.flags, v.gone = uids, flags, map[uint32]bool{}
-	for _, seq := range slices.Backward(seqs) {
-		if err := each(seq); err != nil {
-			return err
+	v.uids, v.flags, v.gone = v.uids[:kept], v.flags[:kept], map[uint32]bool{}
+	if v.modseqs != nil {
+		v.modseqs = v.modseqs[:kept]
+	}
+	return seqs, gone
+}
+
+// learnModseqs fills in the MODSEQs of a view that was made without.
+func (v *view) learnModseqs(s *v1.SnapshotResponse) {
+	v.modseqs = make([]uint64, len(v.uids))
+	for i, uid := range s.GetUids() {
+		// What is newer than the view is told with the next look for changes.
+		if seq, ok := v.seq(uid); ok {
+			v.modseqs[seq-1] = min(s.GetModseqs()[i], v.since)
 		}
 	}
-	return nil
 }
 
 // seq of a UID; false if the view does not have it.
@@ -127,12 +157,9 @@ func (v *view) seq(uid uint32) (uint32, bool) {
 	return uint32(i) + 1, ok
 }
 
-// span is a range of sequence numbers or UIDs; 0 stands for "*".
-type span struct{ first, last uint32 }
-
 // pickSeqs returns the sequence numbers that the spans name; false if one names
 // a message that is not there (RFC 9051 section 9, seq-number).
-func (v *view) pickSeqs(spans []span) ([]uint32, bool) {
+func (v *view) pickSeqs(spans []wire.Range) ([]uint32, bool) {
 	n := uint32(len(v.uids))
 	var out []uint32
 	for _, s := range spans {
@@ -149,7 +176,7 @@ func (v *view) pickSeqs(spans []span) ([]uint32, bool) {
 
 // pickUIDs returns the sequence numbers of the UIDs in the spans; UIDs that are
 // not there are no error (RFC 9051 section 6.4.9).
-func (v *view) pickUIDs(spans []span) []uint32 {
+func (v *view) pickUIDs(spans []wire.Range) []uint32 {
 	if len(v.uids) == 0 {
 		return nil
 	}
@@ -166,8 +193,8 @@ func (v *view) pickUIDs(spans []span) []uint32 {
 
 // ordered gives a span its real ends; "*" is the highest number in use, and
 // "9:3" means "3:9".
-func ordered(s span, highest uint32) (first, last uint32) {
-	first, last = s.first, s.last
+func ordered(s wire.Range, highest uint32) (first, last uint32) {
+	first, last = s.First, s.Last
 	if first == 0 {
 		first = highest
 	}

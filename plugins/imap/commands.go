@@ -1,0 +1,84 @@
+package imap
+
+import (
+	"strconv"
+	"strings"
+)
+
+// commands by name. A capability is announced below; what it brings stands here.
+var commands = map[string]handler{
+	"CAPABILITY":     {in: always, run: (*session).capability},
+	"NOOP":           {in: always, run: (*session).noop},
+	"LOGOUT":         {in: always, run: (*session).logout},
+	"ID":             {in: always, run: (*session).id},
+	"STARTTLS":       {in: stranger, run: (*session).startTLS, silent: true},
+	"LOGIN":          {in: stranger, run: (*session).loginCommand},
+	"AUTHENTICATE":   {in: stranger, run: (*session).authenticate},
+	"UNAUTHENTICATE": {in: known | selected, run: (*session).unauthenticate},
+	"ENABLE":         {in: known | selected, run: (*session).enable},
+	"NAMESPACE":      {in: known | selected, run: (*session).namespace},
+	"CREATE":         {in: known | selected, run: (*session).create},
+	"DELETE":         {in: known | selected, run: (*session).delete},
+	"RENAME":         {in: known | selected, run: (*session).rename},
+	"SUBSCRIBE":      {in: known | selected, run: (*session).subscribe},
+	"UNSUBSCRIBE":    {in: known | selected, run: (*session).unsubscribe},
+	"LIST":           {in: known | selected, run: (*session).list},
+	"LSUB":           {in: known | selected, run: (*session).lsub},
+	"STATUS":         {in: known | selected, run: (*session).status},
+	"GETQUOTA":       {in: known | selected, run: (*session).getQuota},
+	"GETQUOTAROOT":   {in: known | selected, run: (*session).getQuotaRoot},
+	"APPEND":         {in: known | selected, run: (*session).append},
+	"IDLE":           {in: known | selected, run: (*session).idle},
+	"SELECT":         {in: known | selected, run: (*session).selectBox},
+	"EXAMINE":        {in: known | selected, run: (*session).selectBox},
+	"CHECK":          {in: selected, run: (*session).noop},
+	"CLOSE":          {in: selected, run: (*session).closeBox},
+	"UNSELECT":       {in: selected, run: (*session).unselect},
+	"EXPUNGE":        {in: selected, run: (*session).expunge},
+	"UID EXPUNGE":    {in: selected, run: (*session).expunge},
+	"FETCH":          {in: selected, run: (*session).fetch, numbers: true},
+	"UID FETCH":      {in: selected, run: (*session).fetch},
+	"STORE":          {in: selected, run: (*session).storeFlags, numbers: true},
+	"UID STORE":      {in: selected, run: (*session).storeFlags},
+	"COPY":           {in: selected, run: (*session).copy},
+	"UID COPY":       {in: selected, run: (*session).copy},
+	"MOVE":           {in: selected, run: (*session).copy},
+	"UID MOVE":       {in: selected, run: (*session).copy},
+	"REPLACE":        {in: selected, run: (*session).replace},
+	"UID REPLACE":    {in: selected, run: (*session).replace},
+	"SEARCH":         {in: selected, run: (*session).search, numbers: true},
+	"UID SEARCH":     {in: selected, run: (*session).search},
+	"SORT":           {in: selected, run: (*session).sort, numbers: true},
+	"UID SORT":       {in: selected, run: (*session).sort},
+	"THREAD":         {in: selected, run: (*session).thread, numbers: true},
+	"UID THREAD":     {in: selected, run: (*session).thread},
+}
+
+// announced to a session that has logged in.
+var announcedCaps = strings.Fields(`
+NAMESPACE CHILDREN LIST-EXTENDED LIST-STATUS SPECIAL-USE CREATE-SPECIAL-USE STATUS=SIZE
+UNSELECT UIDPLUS MOVE CONDSTORE QRESYNC
+ESEARCH SEARCHRES WITHIN SORT SORT=DISPLAY ESORT THREAD=REFERENCES THREAD=ORDEREDSUBJECT
+BINARY MULTIAPPEND CATENATE REPLACE UTF8=ACCEPT
+QUOTA QUOTA=RES-STORAGE OBJECTID PREVIEW SAVEDATE UNAUTHENTICATE`)
+
+// capabilities of this session at this moment.
+func (ss *session) capabilities() string {
+	b := "IMAP4rev1 IMAP4rev2 LITERAL+ ID SASL-IR ENABLE IDLE"
+	if ss.account != "" {
+		for _, c := range announcedCaps {
+			b += " " + c
+		}
+		return b + " APPENDLIMIT=" + strconv.FormatInt(int64(ss.s.config.MaxMessage), 10)
+	}
+	if ss.canUpgrade() {
+		b += " STARTTLS"
+	}
+	if !ss.mayLogIn() {
+		return b + " LOGINDISABLED"
+	}
+	for _, m := range ss.mechanisms() {
+		b += " AUTH=" + m
+	}
+	return b
+}
