@@ -23,6 +23,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/imap"
 	"github.com/stagecoach-mta/stagecoach/plugins/local"
 	"github.com/stagecoach-mta/stagecoach/sdk/access"
+	"github.com/stagecoach-mta/stagecoach/sdk/directory"
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 	"github.com/stagecoach-mta/stagecoach/sdk/storage"
@@ -81,13 +82,18 @@ func start(t testing.TB, insecure bool, edit func(*imap.Config)) *site {
 // serve starts a server until the test's end.
 func serve(t testing.TB, store storage.Storage, clear, implicit net.Listener, insecure bool, config imap.Config) *site {
 	t.Helper()
+	return serveFor(t, store, clear, implicit, insecure, config, people{})
+}
+
+func serveFor(t testing.TB, store storage.Storage, clear, implicit net.Listener, insecure bool, config imap.Config, who directory.Directory) *site {
+	t.Helper()
 	s := &site{t: t, store: store, clear: clear, served: make(chan error, 1)}
 	s.address, s.tls = clear.Addr().String(), implicit.Addr().String()
 	var err error
 	s.server, err = imap.New(config, access.Host{
 		Hostname: "mx.ryan.example", Listeners: []access.Listener{{Listener: clear}, {Listener: implicit, ImplicitTLS: true}},
 		TLS: &tls.Config{Certificates: []tls.Certificate{certificate(t)}}, InsecureAuth: insecure,
-		Storage: store, Directory: people{}, UploadDir: t.TempDir(), Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel),
+		Storage: store, Directory: who, UploadDir: t.TempDir(), Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel),
 	})
 	if err != nil {
 		t.Fatal(err)
