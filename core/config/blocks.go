@@ -398,7 +398,7 @@ func (l *loader) deliver(d *Deliver, r *reader) {
 }
 
 func (l *loader) nextHop(typ string, r *reader) *NextHop {
-	n := &NextHop{Port: 25, TLS: "opportunistic", MaxConnections: 20, MailsPerConnection: 100,
+	n := &NextHop{Port: 25, TLS: "opportunistic", MaxConnections: 20, MailsPerConnection: 100, Encode8Bit: true,
 		ConnectTimeout: 30 * time.Second, CommandTimeout: 5 * time.Minute, DataTimeout: 10 * time.Minute}
 	if typ == "lmtp" {
 		n.Port = 24
@@ -439,6 +439,7 @@ func (l *loader) nextHop(typ string, r *reader) *NextHop {
 	r.timeout("connect_timeout", &n.ConnectTimeout)
 	r.timeout("command_timeout", &n.CommandTimeout)
 	r.timeout("data_timeout", &n.DataTimeout)
+	r.boolean("encode_8bit", &n.Encode8Bit)
 	r.boolean("allow_loopback", &n.AllowLoopback)
 	if b := r.block("dns"); b != nil {
 		inner := l.reader(b)

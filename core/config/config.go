@@ -313,6 +313,9 @@ type NextHop struct {
 	DataTimeout    time.Duration // wait for the reply to the final dot; default 10m
 	// DNS overrides Config.DNS.
 	DNS *DNS
+	// Encode8Bit encodes 8-bit and binary content for a server that does not take
+	// it, in place of returning the mail; default true.
+	Encode8Bit bool
 	// AllowLoopback lets an MX lie on a loopback address, which otherwise is
 	// taken for a mistake or for ourselves. For tests and demonstrations.
 	AllowLoopback bool

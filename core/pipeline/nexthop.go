@@ -25,7 +25,7 @@ func nextHop(cfg *config.Config, d *config.Deliver, resolver dns.Resolver, log z
 	o := nexthop.Options{
 		Smarthost: h.Hosts, Port: h.Port, LMTP: d.Type == "lmtp",
 		LocalName: h.Helo, LocalAddrs: h.Source, MaxConnsPerHost: h.MaxConnections, MaxMailsPerConn: h.MailsPerConnection,
-		AllowLoopback: h.AllowLoopback, Resolver: resolver, Log: log.With().Str("deliver", d.Ref).Logger(),
+		AllowLoopback: h.AllowLoopback, NoRecoding: !h.Encode8Bit, Resolver: resolver, Log: log.With().Str("deliver", d.Ref).Logger(),
 		Timeouts: client.Timeouts{Connect: h.ConnectTimeout, Mail: h.CommandTimeout, Rcpt: h.CommandTimeout, DataDone: h.DataTimeout},
 	}
 	if o.LocalName == "" {

@@ -24,6 +24,8 @@ type delivery struct {
 	// of one host outweighs permanent ones of others: that host may yet take
 	// the mail.
 	fail *Outcome
+	// recodings are made once, whoever wants them.
+	recodings [2]*recoding
 }
 
 // Deliver makes one attempt for all recipients and returns their outcomes in
@@ -163,7 +165,7 @@ func (d *delivery) transact(ctx context.Context, c *conn) (again bool) {
 		for _, i := range batch {
 			tx.Recipients = append(tx.Recipients, d.m.Recipients[i])
 		}
-		res, err := c.Send(ctx, &tx)
+		res, err := d.send(ctx, c, &tx)
 		c.mails++
 
 		v := d.judge(c, batch, res, err)

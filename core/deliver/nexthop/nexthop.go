@@ -72,6 +72,9 @@ type Options struct {
 	AllowLoopback bool
 	NoPipelining  bool
 	NoChunking    bool
+	// NoRecoding returns mail with 8-bit or binary content that the next hop does
+	// not take, in place of encoding it, which breaks DKIM signatures over the body.
+	NoRecoding bool
 
 	Resolver dns.Resolver // needed unless every smarthost is an address or a socket
 	// Dial replaces the dialer; network is tcp or unix.
