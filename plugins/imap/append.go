@@ -244,7 +244,7 @@ func (ss *session) replace(cmd *command) error {
 	for _, r := range gone.GetExpunged() {
 		ss.box.vanish(r)
 	}
-	ss.tellGone(ss.box.expunge())
+	ss.expungeView()
 	ss.changes.pending.Store(true)
 	return nil
 }

@@ -333,6 +333,8 @@ func (ss *session) enable(cmd *command) error {
 		case "IMAP4REV2":
 			ss.rev2, ss.out.utf8 = true, true
 			name = "IMAP4rev2"
+		case "UIDONLY":
+			ss.uidOnly = true
 		case "UTF8=ACCEPT":
 			ss.out.utf8 = true
 		default:

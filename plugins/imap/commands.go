@@ -36,31 +36,33 @@ var commands = map[string]handler{
 	"UNSELECT":       {in: selected, run: (*session).unselect},
 	"EXPUNGE":        {in: selected, run: (*session).expunge},
 	"UID EXPUNGE":    {in: selected, run: (*session).expunge},
-	"FETCH":          {in: selected, run: (*session).fetch, numbers: true},
+	"FETCH":          {in: selected, run: (*session).fetch, numbers: true, byNumber: true},
 	"UID FETCH":      {in: selected, run: (*session).fetch},
-	"STORE":          {in: selected, run: (*session).storeFlags, numbers: true},
+	"STORE":          {in: selected, run: (*session).storeFlags, numbers: true, byNumber: true},
 	"UID STORE":      {in: selected, run: (*session).storeFlags},
-	"COPY":           {in: selected, run: (*session).copy},
+	"COPY":           {in: selected, run: (*session).copy, byNumber: true},
 	"UID COPY":       {in: selected, run: (*session).copy},
-	"MOVE":           {in: selected, run: (*session).copy},
+	"MOVE":           {in: selected, run: (*session).copy, byNumber: true},
 	"UID MOVE":       {in: selected, run: (*session).copy},
-	"REPLACE":        {in: selected, run: (*session).replace},
+	"REPLACE":        {in: selected, run: (*session).replace, byNumber: true},
 	"UID REPLACE":    {in: selected, run: (*session).replace},
-	"SEARCH":         {in: selected, run: (*session).search, numbers: true},
+	"SEARCH":         {in: selected, run: (*session).search, numbers: true, byNumber: true},
 	"UID SEARCH":     {in: selected, run: (*session).search},
-	"SORT":           {in: selected, run: (*session).sort, numbers: true},
+	"SORT":           {in: selected, run: (*session).sort, numbers: true, byNumber: true},
 	"UID SORT":       {in: selected, run: (*session).sort},
-	"THREAD":         {in: selected, run: (*session).thread, numbers: true},
+	"THREAD":         {in: selected, run: (*session).thread, numbers: true, byNumber: true},
+	"CANCELUPDATE":   {in: selected, run: (*session).cancelUpdate},
 	"UID THREAD":     {in: selected, run: (*session).thread},
 }
 
 // announced to a session that has logged in.
 var announcedCaps = strings.Fields(`
 NAMESPACE CHILDREN LIST-EXTENDED LIST-STATUS SPECIAL-USE CREATE-SPECIAL-USE STATUS=SIZE
-UNSELECT UIDPLUS MOVE CONDSTORE QRESYNC
+UNSELECT UIDPLUS MOVE CONDSTORE QRESYNC UIDONLY
 ESEARCH SEARCHRES WITHIN SORT SORT=DISPLAY ESORT THREAD=REFERENCES THREAD=ORDEREDSUBJECT
+CONTEXT=SEARCH CONTEXT=SORT PARTIAL
 BINARY MULTIAPPEND CATENATE REPLACE UTF8=ACCEPT
-QUOTA QUOTA=RES-STORAGE OBJECTID PREVIEW SAVEDATE UNAUTHENTICATE`)
+QUOTA QUOTA=RES-STORAGE OBJECTID PREVIEW SAVEDATE UNAUTHENTICATE INPROGRESS`)
 
 // capabilities of this session at this moment.
 func (ss *session) capabilities() string {

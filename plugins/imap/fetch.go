@@ -55,7 +55,7 @@ func (ss *session) fetch(cmd *command) error {
 		}
 		seqs = kept
 	}
-	items.uid = (items.uid || cmd.byUID()) && !ss.uidOnly
+	items.uid = items.uid || cmd.byUID() && !ss.uidOnly
 	if len(seqs) == 0 {
 		return nil
 	}

@@ -62,7 +62,7 @@ func returnOptions(p *wire.Parser) returns {
 func (ss *session) search(cmd *command) error {
 	p := cmd.p
 	r := returnOptions(p)
-	k := &keys{ss: ss, p: p, now: time.Now()}
+	k := &keys{ss: ss, cmd: cmd, p: p, now: time.Now()}
 	p.SP()
 	mark := p.Mark()
 	if c := p.Peek(); (c == 'C' || c == 'c') && p.Word() == "CHARSET" {
@@ -92,14 +92,18 @@ func (ss *session) search(cmd *command) error {
 		return nil
 	}
 	ss.esearch(cmd, r, found, k.modseq)
+	if r.update {
+		ss.keepUpdating(cmd, k, criterion, nil, found)
+	}
 	return nil
 }
 
 // matching runs a search and returns the sequence numbers, growing.
-func (ss *session) matching(criterion *v1.Criterion) ([]uint32, error) {
+func (ss *session) matching(cmd *command, criterion *v1.Criterion) ([]uint32, error) {
 	ctx, cancel := ss.call()
 	defer cancel()
-	answer, err := ss.store.Search(ctx, &v1.SearchRequest{MailboxId: ss.box.mailbox.GetId(), Criterion: criterion})
+	req := &v1.SearchRequest{MailboxId: ss.box.mailbox.GetId(), Criterion: criterion}
+	answer, err := patiently(ss, cmd, func() (*v1.SearchResponse, error) { return ss.store.Search(ctx, req) })
 	if err != nil {
 		return nil, ss.refusal(err)
 	}
@@ -116,6 +120,9 @@ func (ss *session) matching(criterion *v1.Criterion) ([]uint32, error) {
 // (RFC 9051 section 6.4.4.1).
 func (ss *session) save(r returns, found []uint32) {
 	ss.saved = nil
+	if r.partial.set() && !r.all && !r.count && !r.min && !r.max {
+		found = r.partial.of(found)
+	}
 	if len(found) > 0 && (r.min || r.max) && !r.all && !r.count {
 		if r.min {
 			ss.saved = append(ss.saved, ss.box.uids[found[0]-1])

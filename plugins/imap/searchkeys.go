@@ -2,6 +2,7 @@ package imap
 
 import (
 	"net/mail"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -16,6 +17,7 @@ import (
 // them: sequence numbers become UIDs by the view.
 type keys struct {
 	ss  *session
+	cmd *command
 	p   *wire.Parser
 	now time.Time
 	// refused: the grammar is right, and still it cannot be searched for.
@@ -208,6 +210,7 @@ const (
 // midnight are looked at.
 func (k *keys) sent(which string, day time.Time) *v1.Criterion {
 	out := everything()
+	k.moving = true // What was looked up now would not know of new messages.
 	k.later = append(k.later, func() error {
 		sure, maybe := &v1.TimeRange{}, &v1.TimeRange{}
 		first := time.Date(day.Year(), day.Month(), day.Day(), 0, 0, 0, 0, time.UTC)
@@ -225,7 +228,7 @@ func (k *keys) sent(which string, day time.Time) *v1.Criterion {
 		if sure != nil {
 			near = allOf([]*v1.Criterion{near, not(&v1.Criterion{Test: &v1.Criterion_Sent{Sent: sure}})})
 		}
-		found, err := k.ss.sentOn(near, func(t time.Time) bool {
+		found, err := k.ss.sentOn(k.cmd, near, func(t time.Time) bool {
 			d := time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC)
 			return which == "BEFORE" && d.Before(first) || which == "SINCE" && !d.Before(first) || which == "ON" && d.Equal(first)
 		})
@@ -243,8 +246,8 @@ func (k *keys) sent(which string, day time.Time) *v1.Criterion {
 }
 
 // sentOn looks at the Date fields of what a criterion finds.
-func (ss *session) sentOn(criterion *v1.Criterion, right func(time.Time) bool) ([]uint32, error) {
-	seqs, err := ss.matching(criterion)
+func (ss *session) sentOn(cmd *command, criterion *v1.Criterion, right func(time.Time) bool) ([]uint32, error) {
+	seqs, err := ss.matching(cmd, criterion)
 	if err != nil || len(seqs) == 0 {
 		return nil, err
 	}
@@ -284,7 +287,7 @@ func (k *keys) find(criterion *v1.Criterion) ([]uint32, error) {
 			return nil, err
 		}
 	}
-	return k.ss.matching(criterion)
+	return k.ss.matching(k.cmd, criterion)
 }
 
 func midnight(t time.Time) int64 {
@@ -323,6 +326,7 @@ func (k *keys) modseqKey() *v1.Criterion {
 
 func (k *keys) numbers() *v1.Criterion {
 	set := k.p.Set()
+	k.moving = true
 	switch {
 	case set.Saved:
 		return k.uids(set)
@@ -345,6 +349,9 @@ func (k *keys) numbers() *v1.Criterion {
 }
 
 func (k *keys) uids(set wire.Set) *v1.Criterion {
+	if set.Saved || slices.ContainsFunc(set.Ranges, func(r wire.Range) bool { return r.First == 0 || r.Last == 0 }) {
+		k.moving = true
+	}
 	if set.Saved {
 		return k.ss.box.uidTest(k.ss.box.pickUIDs(points(k.ss.saved)))
 	}
@@ -352,6 +359,7 @@ func (k *keys) uids(set wire.Set) *v1.Criterion {
 }
 
 func (k *keys) recent() *v1.Criterion {
+	k.moving = true
 	var seqs []uint32
 	if !k.ss.rev2 {
 		for i, uid := range k.ss.box.uids {

@@ -110,6 +110,8 @@ func (ss *session) describeBox() {
 	ss.out.line("* %d EXISTS", len(box.uids))
 	if !ss.rev2 {
 		ss.out.line("* %d RECENT", box.countRecent())
+	}
+	if !ss.rev2 && !ss.uidOnly {
 		if i := slices.IndexFunc(box.flags, func(f uint8) bool { return f&uint8(v1.Flag_FLAG_SEEN) == 0 }); i >= 0 {
 			ss.out.line("* OK [UNSEEN %d] First unseen message", i+1)
 		}
@@ -253,5 +255,5 @@ func (ss *session) leaveBox() {
 	if ss.changes != nil {
 		ss.s.feeds.leave(ss.changes)
 	}
-	ss.box, ss.changes, ss.saved = nil, nil, nil
+	ss.box, ss.changes, ss.saved, ss.updating = nil, nil, nil, nil
 }

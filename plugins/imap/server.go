@@ -24,8 +24,10 @@ type Server struct {
 	gate   *admission.Gate
 	feeds  *feeds
 	// recents and verifiers are shared by all sessions.
-	recents   recents
-	verifiers verifiers
+	recents recents
+	// progressEvery is the constant of that name, but in tests.
+	progressEvery time.Duration
+	verifiers     verifiers
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -60,10 +62,11 @@ func New(config Config, host access.Host) (*Server, error) {
 			PerAddress: config.MaxAddressConnections, PerAccount: config.MaxUserConnections, Total: config.MaxConnections,
 			Delay: config.LoginDelay, MaxDelay: config.MaxLoginDelay,
 		}),
-		feeds:     newFeeds(host.Log),
-		verifiers: verifiers{directory: host.Directory},
-		conns:     map[*conn]struct{}{},
-		ended:     make(chan struct{}),
+		feeds:         newFeeds(host.Log),
+		verifiers:     verifiers{directory: host.Directory},
+		progressEvery: progressEvery,
+		conns:         map[*conn]struct{}{},
+		ended:         make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil

@@ -43,6 +43,8 @@ type session struct {
 	changes  *subscription
 	// saved is the result that "$" stands for (RFC 9051 section 6.4.4.1).
 	saved []uint32
+	// updating results (RFC 5267).
+	updating []*updating
 	// lastWords end the session after the reply at hand.
 	lastWords string
 }
@@ -160,6 +162,9 @@ type handler struct {
 	// numbers: messages keep their numbers until the reply (RFC 9051 section
 	// 7.5.1), so no EXPUNGE is told.
 	numbers bool
+	// byNumber: the command names messages by number, which UIDONLY forbids
+	// (RFC 9586).
+	byNumber bool
 	// silent: the handler has replied.
 	silent bool
 }
@@ -172,6 +177,8 @@ func (ss *session) run(cmd *command) {
 	switch {
 	case !ok:
 		err = wire.SyntaxError("Unknown command")
+	case ss.uidOnly && h.byNumber:
+		err = errUIDRequired
 	case h.in&state != 0:
 		ss.code = ""
 		err = h.run(ss, cmd)

@@ -26,7 +26,7 @@ func (ss *session) sort(cmd *command) error {
 	r := returnOptions(p)
 	p.SP()
 	order := sortKeys(p)
-	k := &keys{ss: ss, p: p, now: time.Now()}
+	k := &keys{ss: ss, cmd: cmd, p: p, now: time.Now()}
 	p.SP()
 	k.charset()
 	p.SP()
@@ -49,6 +49,9 @@ func (ss *session) sort(cmd *command) error {
 		return nil
 	}
 	ss.esearch(cmd, r, found, k.modseq)
+	if r.update {
+		ss.keepUpdating(cmd, k, criterion, order, found)
+	}
 	return nil
 }
 

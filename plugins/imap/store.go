@@ -240,7 +240,7 @@ func (ss *session) copy(cmd *command) error {
 			return ss.refusal(err)
 		}
 	}
-	answer, err := ss.store.Copy(ctx, req)
+	answer, err := patiently(ss, cmd, func() (*v1.CopyResponse, error) { return ss.store.Copy(ctx, req) })
 	if err != nil {
 		return ss.refusal(err)
 	}
@@ -258,7 +258,7 @@ func (ss *session) copy(cmd *command) error {
 	for _, uid := range answer.GetSourceUids() {
 		ss.box.vanish(&v1.UIDRange{First: uid, Last: uid})
 	}
-	ss.tellGone(ss.box.expunge())
+	ss.expungeView()
 	if ss.qresync {
 		ss.code = "HIGHESTMODSEQ " + formatUint(max(1, answer.GetModseq()))
 	}
@@ -297,7 +297,7 @@ func (ss *session) expunge(cmd *command) error {
 	// What others have removed is told with it, even if the stream is not yet here.
 	ss.changes.pending.Store(true)
 	any := len(ss.box.gone) > 0
-	ss.tellGone(ss.box.expunge())
+	ss.expungeView()
 	if ss.qresync && any {
 		ss.code = "HIGHESTMODSEQ " + formatUint(max(modseq, highest(ss.box.mailbox)))
 	}

@@ -17,7 +17,7 @@ func (ss *session) thread(cmd *command) error {
 	if algorithm != "REFERENCES" && algorithm != "ORDEREDSUBJECT" {
 		p.Fail("THREAD knows REFERENCES and ORDEREDSUBJECT, not %s", algorithm)
 	}
-	k := &keys{ss: ss, p: p, now: time.Now()}
+	k := &keys{ss: ss, cmd: cmd, p: p, now: time.Now()}
 	p.SP()
 	k.charset()
 	p.SP()

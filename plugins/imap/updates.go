@@ -62,7 +62,7 @@ func (ss *session) tell(what change, expunges bool) {
 		}
 	}
 	if expunges {
-		ss.tellGone(ss.box.expunge())
+		ss.expungeView()
 	}
 	if what.grown > 0 {
 		ss.claimRecent()
@@ -71,6 +71,13 @@ func (ss *session) tell(what change, expunges bool) {
 			ss.out.line("* %d RECENT", ss.box.countRecent())
 		}
 	}
+	ss.update()
+}
+
+// expungeView takes what is gone out of the view and tells it.
+func (ss *session) expungeView() {
+	ss.updateGone()
+	ss.tellGone(ss.box.expunge())
 }
 
 // tellGone writes EXPUNGE, the highest first, so that none shifts another; or

@@ -27,6 +27,10 @@ type view struct {
 	gone  map[uint32]bool
 	// recent for this session: growing.
 	recent []recentRange
+	// dirty messages changed since the results that are kept up to date were; they
+	// are noted if track is set.
+	dirty map[uint32]bool
+	track bool
 	// known keywords of the mailbox, as FLAGS has told them.
 	known []string
 }
@@ -88,12 +92,14 @@ func (v *view) apply(s *v1.SnapshotResponse) change {
 				v.modseqs = append(v.modseqs, s.GetModseqs()[i])
 			}
 			c.grown++
+			v.touch(uid)
 			if len(words[uid]) == 0 {
 				continue
 			}
 		default:
 			continue
 		}
+		v.touch(uid)
 		delete(v.keywords, uid)
 		if len(words[uid]) > 0 {
 			v.keywords[uid] = words[uid]
@@ -104,6 +110,15 @@ func (v *view) apply(s *v1.SnapshotResponse) change {
 		v.vanish(r)
 	}
 	return c
+}
+
+func (v *view) touch(uid uint32) {
+	if v.track {
+		if v.dirty == nil {
+			v.dirty = map[uint32]bool{}
+		}
+		v.dirty[uid] = true
+	}
 }
 
 // vanish notes the messages of a range as gone.
