@@ -34,7 +34,7 @@ func TestCoarseTimers(t *testing.T) {
 	for _, c := range []struct {
 		word      string
 		set, want int
-	}{{"serve", 50_000, 500_000}, {"serve", 70_000, 70_000}, {"plugin", 50_000, 50_000}} {
+	}{{"serve", 50_000, 1_000_000}, {"serve", 70_000, 70_000}, {"plugin", 50_000, 50_000}} {
 		cmd := exec.Command(self, c.word)
 		cmd.Env = append(os.Environ(), askTimers+"=1")
 		got := make(chan string, 1)

@@ -12,11 +12,11 @@ const (
 	// kernelSlack is by how many nanoseconds Linux may delay a timer of a process
 	// that asked for nothing else, ours what the server asks for.
 	kernelSlack = 50_000
-	ourSlack    = 500_000
+	ourSlack    = 1_000_000
 )
 
 // CoarseTimers lets the kernel wake a server's threads, and those of its plugins,
-// up to half a millisecond late. Go's runtime has a thread that looks every 20 µs
+// up to a millisecond late. Go's runtime has a thread that looks every 20 µs
 // for goroutines in a system call, as long as it finds some; with the fsyncs of a
 // mail server it always does, and a fifth of the CPU time of a mail went there
 // (docs/decisions/0014-cost-of-local-delivery.md).
