@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -149,6 +150,10 @@ func (t *Transport) mailLimit(c *conn) int {
 // only so many recipients at once. It returns true if another connection to the
 // same address should go on.
 func (d *delivery) transact(ctx context.Context, c *conn) (again bool) {
+	// away are recipients whose address this server cannot take: the others are not
+	// to wait for another host.
+	var away []int
+	defer func() { d.open = append(d.open, away...) }()
 	for len(d.open) > 0 {
 		if c.mails >= d.t.mailLimit(c) {
 			return true
@@ -166,9 +171,13 @@ func (d *delivery) transact(ctx context.Context, c *conn) (again bool) {
 			tx.Recipients = append(tx.Recipients, d.m.Recipients[i])
 		}
 		res, err := d.send(ctx, c, &tx)
-		c.mails++
-
+		if sent(res) {
+			c.mails++
+		}
 		v := d.judge(c, batch, res, err)
+		if err == nil && c.Usable() {
+			away, v.elsewhere = append(away, v.elsewhere...), nil
+		}
 		d.open = append(v.elsewhere, later...)
 		if len(v.overflow) > 0 && v.taken > 0 && c.Usable() {
 			d.open = append(v.overflow, d.open...)
@@ -190,6 +199,11 @@ func (d *delivery) transact(ctx context.Context, c *conn) (again bool) {
 		c.reused = false // it lives
 	}
 	return false
+}
+
+// sent tells whether anything of the transaction left us.
+func sent(res *client.Result) bool {
+	return slices.ContainsFunc(res.Recipients, func(r client.RcptResult) bool { return r.Phase != client.PhaseLocal })
 }
 
 // verdict sorts a batch.

@@ -67,6 +67,17 @@ func takes(t *testing.T, extensions ...string) (port int, got func() string) {
 	}
 }
 
+// A recipient whose address a server cannot take keeps no other one waiting, also
+// not one of a later transaction.
+func TestAddressesThatTheNextHopDoesNotTake(t *testing.T) {
+	for _, most := range []int{1, 2, 100} {
+		port, _ := takes(t, "ENHANCEDSTATUSCODES", "LIMITS MAILMAX=1")
+		tr := newWorld(t, nil).transport(nexthop.Options{Smarthost: []string{hostPort(port)}, MaxRecipients: most})
+		out := deliver(t, tr, "mégane@ryan.example", "sébastien@ryan.example", "meg@ryan.example", "chloé@ryan.example", "joe@ryan.example")
+		want(t, out, "failed 550 5.6.7", "failed 550 5.6.7", "delivered 250 2.0.0", "failed 550 5.6.7", "delivered 250 2.0.0")
+	}
+}
+
 // A server gets what it can take: encoded where it offers too little, and else as
 // it came; what cannot be encoded is returned with the reason.
 func TestContentThatTheNextHopDoesNotTake(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"golang.org/x/net/idna"
 )
 
 // RFC 5321 section 4.5.3.1.3 allows 256 octets with the angle brackets; UTF-8
@@ -73,6 +75,23 @@ func checkChars(s, bad string) error {
 		return fmt.Errorf("the address has %q where it is not allowed", s[i])
 	}
 	return nil
+}
+
+// toASCII is what domains have in the DNS (RFC 5891).
+var toASCII = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.StrictDomainName(false))
+
+// asciiAddress is an address for a server without SMTPUTF8: of a domain in U-labels
+// the A-labels say the same (RFC 6531 section 3.2). A local-part has no other form.
+func asciiAddress(a string) (string, bool) {
+	if isASCII(a) {
+		return a, true
+	}
+	at := strings.LastIndexByte(a, '@')
+	if at < 0 || !isASCII(a[:at]) {
+		return "", false
+	}
+	domain, err := toASCII.ToASCII(a[at+1:])
+	return a[:at+1] + domain, err == nil && isASCII(domain)
 }
 
 func isASCII(s string) bool {

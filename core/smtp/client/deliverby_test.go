@@ -5,8 +5,40 @@ import (
 	"testing"
 	"time"
 
+	"github.com/emersion/go-smtp"
+
 	"github.com/stagecoach-mta/stagecoach/core/smtp/client"
 )
+
+// For a server without SMTPUTF8 a domain has another form, a local-part has none
+// (RFC 6531 section 3.2), and only those recipients are refused.
+func TestAddressesWithoutSMTPUTF8(t *testing.T) {
+	c := dial(t, listen(t, func(p *peer) {
+		p.greet("PIPELINING", "DSN")
+		for _, want := range []string{
+			"MAIL FROM:<tom@xn--bcher-kva.example>", "RCPT TO:<meg@xn--bcher-kva.example>", "RCPT TO:<joe@ryan.example> ORCPT=utf-8;jo\\x{E9}@ryan.example", "DATA",
+		} {
+			if line := p.hear(want); line != want {
+				t.Errorf("the client said %q, want %q", line, want)
+			}
+		}
+		p.say("250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n")
+		p.body()
+		p.say("250 ok\r\n")
+		p.hear("QUIT")
+		p.say("221 bye\r\n")
+	}), config)
+	tx := mail(message, "meg@bücher.example", "mégane@ryan.example", "joe@ryan.example")
+	tx.From, tx.Options.UTF8 = "tom@bücher.example", true
+	tx.Recipients[2].Options.OriginalRecipientType, tx.Recipients[2].Options.OriginalRecipient = smtp.DSNAddressTypeUTF8, "joé@ryan.example"
+	res, err := c.Send(t.Context(), tx)
+	if err != nil || summary(res) != "[end of data 250] [local 550] [end of data 250] sent" || res.Recipients[1].Missing != "SMTPUTF8" {
+		t.Errorf("%v, %v", summary(res), err)
+	}
+	if err := c.Quit(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
 
 // What a server is told of a mail's times, and which server must not have it
 // (RFC 2852 section 4.1, RFC 6710 section 4.2).

@@ -121,7 +121,11 @@ func (c *Conn) prepare(t *Transaction, res *Result) (plan, bool, error) {
 	}
 
 	var b strings.Builder
-	fmt.Fprintf(&b, "MAIL FROM:<%s>", t.From)
+	from := t.From
+	if !has("SMTPUTF8") {
+		from, _ = asciiAddress(from) // needs has seen that it can
+	}
+	fmt.Fprintf(&b, "MAIL FROM:<%s>", from)
 	if has("SIZE") && t.Size > 0 {
 		fmt.Fprintf(&b, " SIZE=%d", t.Size)
 	}
@@ -161,6 +165,15 @@ func (c *Conn) prepare(t *Transaction, res *Result) (plan, bool, error) {
 			res.Recipients[i] = localResult(553, smtp.EnhancedCode{5, 1, 3}, "", "The recipient's address cannot be sent: "+err.Error())
 			continue
 		}
+		if !has("SMTPUTF8") {
+			ascii, ok := asciiAddress(r.Addr)
+			if !ok {
+				res.Recipients[i] = localResult(550, smtp.EnhancedCode{5, 6, 7}, "SMTPUTF8",
+					"The recipient's address needs SMTPUTF8, which the server does not offer")
+				continue
+			}
+			r.Addr = ascii
+		}
 		p.rcpts[i] = rcptCommand(r, dsn)
 		left = true
 	}
@@ -198,14 +211,20 @@ func rcptCommand(r Rcpt, dsn bool) string {
 	return b.String()
 }
 
-// needs tells what the message asks of the server. The content is only read
+// needs tells what the message asks of the server, its recipients aside if the
+// server has no SMTPUTF8: that is about each of them. The content is only read
 // when the server lacks what the sender declared.
 func (c *Conn) needs(t *Transaction) (eightBit, utf8 bool, err error) {
 	_, has8 := c.ext["8BITMIME"]
 	_, hasUTF8 := c.ext["SMTPUTF8"]
-	utf8 = !isASCII(t.From)
-	for _, r := range t.Recipients {
-		utf8 = utf8 || !isASCII(r.Addr)
+	if hasUTF8 {
+		utf8 = !isASCII(t.From)
+		for _, r := range t.Recipients {
+			utf8 = utf8 || !isASCII(r.Addr)
+		}
+	} else {
+		_, ascii := asciiAddress(t.From)
+		utf8 = !ascii
 	}
 	binary := t.Options.Body == smtp.BodyBinaryMIME
 	lookFor8 := !has8 && !binary
