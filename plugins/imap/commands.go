@@ -15,6 +15,7 @@ var commands = map[string]handler{
 	"LOGIN":          {in: stranger, run: (*session).loginCommand},
 	"AUTHENTICATE":   {in: stranger, run: (*session).authenticate},
 	"UNAUTHENTICATE": {in: known | selected, run: (*session).unauthenticate},
+	"COMPRESS":       {in: known | selected, run: (*session).compress, silent: true},
 	"ENABLE":         {in: known | selected, run: (*session).enable},
 	"NAMESPACE":      {in: known | selected, run: (*session).namespace},
 	"CREATE":         {in: known | selected, run: (*session).create},
@@ -70,6 +71,9 @@ func (ss *session) capabilities() string {
 	if ss.account != "" {
 		for _, c := range announcedCaps {
 			b += " " + c
+		}
+		if !ss.isCompressed() {
+			b += " COMPRESS=DEFLATE"
 		}
 		return b + " APPENDLIMIT=" + strconv.FormatInt(int64(ss.s.config.MaxMessage), 10)
 	}

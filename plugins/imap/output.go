@@ -115,6 +115,7 @@ func (o *output) flush() error {
 	}
 	o.send()
 	if f, ok := o.c.stream.(interface{ Flush() error }); ok && o.err == nil {
+		o.c.raw.SetWriteDeadline(time.Now().Add(o.c.server.config.WriteTimeout))
 		o.err = f.Flush()
 	}
 	if cap(o.b) <= 2*gathered {
