@@ -87,11 +87,13 @@ func asciiAddress(a string) (string, bool) {
 		return a, true
 	}
 	at := strings.LastIndexByte(a, '@')
-	if at < 0 || !isASCII(a[:at]) {
+	if at < 0 || !isASCII(a[:at]) || a[at+1] == '[' {
 		return "", false
 	}
 	domain, err := toASCII.ToASCII(a[at+1:])
-	return a[:at+1] + domain, err == nil && isASCII(domain)
+	out := a[:at+1] + domain
+	// Of a full-width > the mapping makes one that ends the path.
+	return out, err == nil && isASCII(domain) && checkAddress(out) == nil
 }
 
 func isASCII(s string) bool {

@@ -86,12 +86,30 @@ func TestCheckAddress(t *testing.T) {
 	}
 }
 
+// For a server without SMTPUTF8 only a domain changes, and never into something
+// that ends the path.
+func TestASCIIAddress(t *testing.T) {
+	for in, want := range map[string]string{
+		"meg@ryan.example": "meg@ryan.example", "meg@bücher.example": "meg@xn--bcher-kva.example", "meg": "meg",
+		"mégane@ryan.example": "", "meg@ryan.example＞": "", "meg@ryan\u3000.example": "", "m\u00e9g": "", "meg@[127．0．0．1]": "",
+	} {
+		if got, ok := asciiAddress(in); ok != (want != "") || ok && got != want {
+			t.Errorf("%q became %q, %v; want %q", in, got, ok, want)
+		}
+	}
+}
+
 func FuzzCheckAddress(f *testing.F) {
 	f.Add(`"a> b"@c.example`)
 	f.Add("a@b")
+	f.Add("a@b＞\u3000NOTIFY=NEVER")
+	f.Add("a@bücher.example")
 	f.Fuzz(func(t *testing.T, s string) {
 		if checkAddress(s) != nil {
 			return
+		}
+		if ascii, ok := asciiAddress(s); ok && (!isASCII(ascii) || checkAddress(ascii) != nil) {
+			t.Fatalf("%q became %q", s, ascii)
 		}
 		// Read as a server would: the first > outside of quotes ends it.
 		line := "<" + s + "> X"
