@@ -9,7 +9,7 @@ import re
 import ssl
 import subprocess
 
-from harness import (DEV, HOST, MEG, PASSWORD, UNVERIFIED, WORK, Mailbox, arrived, case, check, emptied, file_of, ident_of,
+from harness import (DEV, HOST, MEG, PASSWORD, ROOT, UNVERIFIED, WORK, Mailbox, arrived, case, check, emptied, file_of, ident_of,
                      new_mail, run, same_mail, same_text, submit)
 
 
@@ -366,3 +366,16 @@ def imaplib_session():
         box.call("select", "INBOX")
         box.call("delete", "Kept")
         check("Kept" not in box.folders(), "DELETE")
+
+
+# --- the scripts of Dovecot's imaptest ---
+
+
+@case(seconds=300)
+def imaptest_scripts():
+    """The groups of SUITES/imaptest whose capabilities are announced, or else our
+    own scripts, against the running server."""
+    emptied()
+    said = run("go", "test", "-count=1", "-v", "-run", "TestScripts", "./plugins/imap/imaptest", cwd=ROOT,
+               env=dict(os.environ, IMAPTEST_SERVER=f"{HOST}:{DEV.imap} {MEG} {PASSWORD}"))
+    check(" played; not announced: " in said, f"the scripts were not played:\n{said}")

@@ -41,9 +41,18 @@ func (people) Domains(context.Context, *v1.DomainsRequest) (*v1.DomainsResponse,
 	return &v1.DomainsResponse{}, nil
 }
 
-// start serves an empty store until the test's end.
+// start serves an empty store until the test's end; or the server is the one of
+// IMAPTEST_SERVER, "HOST:PORT USER PASSWORD", where all mailboxes whose names begin
+// with "imaptest" are lost.
 func start(t *testing.T) imaptest.Target {
 	t.Helper()
+	if server := os.Getenv("IMAPTEST_SERVER"); server != "" {
+		f := strings.Fields(server)
+		if len(f) != 3 {
+			t.Fatalf("IMAPTEST_SERVER is %q and not HOST:PORT USER PASSWORD", server)
+		}
+		return imaptest.Target{Address: f[0], User: f[1], Password: f[2]}
+	}
 	store, err := local.New(local.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
