@@ -30,6 +30,7 @@ var commands = map[string]handler{
 	"GETQUOTAROOT":   {in: known | selected, run: (*session).getQuotaRoot},
 	"APPEND":         {in: known | selected, run: (*session).append},
 	"IDLE":           {in: known | selected, run: (*session).idle},
+	"NOTIFY":         {in: known | selected, run: (*session).notify},
 	"SELECT":         {in: known | selected, run: (*session).selectBox},
 	"EXAMINE":        {in: known | selected, run: (*session).selectBox},
 	"CHECK":          {in: selected, run: (*session).noop},
@@ -63,7 +64,7 @@ UNSELECT UIDPLUS MOVE CONDSTORE QRESYNC UIDONLY
 ESEARCH SEARCHRES WITHIN SORT SORT=DISPLAY ESORT THREAD=REFERENCES THREAD=ORDEREDSUBJECT
 CONTEXT=SEARCH CONTEXT=SORT PARTIAL
 BINARY MULTIAPPEND CATENATE REPLACE UTF8=ACCEPT
-QUOTA QUOTA=RES-STORAGE OBJECTID PREVIEW SAVEDATE UNAUTHENTICATE INPROGRESS`)
+QUOTA QUOTA=RES-STORAGE OBJECTID PREVIEW SAVEDATE UNAUTHENTICATE INPROGRESS NOTIFY`)
 
 // capabilities of this session at this moment.
 func (ss *session) capabilities() string {

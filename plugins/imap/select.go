@@ -63,6 +63,7 @@ func (ss *session) selectBox(cmd *command) error {
 		return ss.refusal(err)
 	}
 	ss.changes, ss.box, ss.readOnly = changes, newView(snapshot, ss.condstore), cmd.name == "EXAMINE"
+	ss.listenToBox()
 	ss.claimRecent()
 	ss.describeBox()
 	if known != nil {

@@ -45,6 +45,8 @@ type session struct {
 	saved []uint32
 	// updating results (RFC 5267).
 	updating []*updating
+	// watching is what NOTIFY asked for.
+	watching *watching
 	// lastWords end the session after the reply at hand.
 	lastWords string
 }
@@ -97,6 +99,7 @@ func (ss *session) close() {
 // forget what the login brought.
 func (ss *session) forget() {
 	ss.leaveBox()
+	ss.unwatch()
 	if ss.account != "" {
 		ss.s.gate.Part(ss.account)
 	}

@@ -16,6 +16,9 @@ func (ss *session) noop(cmd *command) error { return cmd.end() }
 // poll tells the client what changed, at the end of a command. NOOP and CHECK
 // always look; the others when the stream has said that there is something.
 func (ss *session) poll(cmd *command, expunges bool) {
+	if w := ss.watching; w != nil && w.changes.pending.Swap(false) {
+		ss.tellMailboxes(w)
+	}
 	if ss.box == nil {
 		return
 	}
@@ -69,6 +72,11 @@ func (ss *session) tell(what change, expunges bool) {
 		ss.out.line("* %d EXISTS", len(ss.box.uids))
 		if !ss.rev2 {
 			ss.out.line("* %d RECENT", ss.box.countRecent())
+		}
+	}
+	if w := ss.watching; w != nil && w.fetch != nil && what.grown > 0 {
+		if err := ss.runFetch(w.fetch, ss.box.all()[len(ss.box.uids)-what.grown:]); err != nil {
+			ss.log.Warn().Err(err).Str("account", ss.account).Msg("cannot tell of new messages all that was asked for")
 		}
 	}
 	ss.update()
@@ -152,7 +160,10 @@ func (ss *session) idle(cmd *command) error {
 	ss.out.raw("+ idling\r\n")
 	if ss.box != nil {
 		ss.changes.listen()
-		defer ss.changes.deaf()
+		defer func() {
+			ss.changes.deaf()
+			ss.listenToBox()
+		}()
 	}
 	for {
 		ss.tellIdle()
@@ -174,10 +185,8 @@ func (ss *session) tellIdle() {
 	if ss.box != nil && ss.changes.pending.Swap(false) {
 		ss.refresh(true)
 	}
+	ss.tellUnasked()
 }
-
-// tellUnasked tells what the client wants to hear between commands.
-func (ss *session) tellUnasked() {}
 
 // useCondstore begins to keep MODSEQs: any use of CONDSTORE enables it
 // (RFC 7162 section 3.1).
