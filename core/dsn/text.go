@@ -1,6 +1,7 @@
 package dsn
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -62,6 +63,9 @@ func (w *writer) human() string {
 		s.line("")
 	}
 	todo := t.todo
+	if w.Action == Failed && !slices.ContainsFunc(w.Recipients, func(r Recipient) bool { return r.Attempt == nil || r.Attempt.Enhanced != "5.4.7" }) {
+		todo = "You wanted it there by a time that is over, so nothing more will be tried."
+	}
 	if w.Action == Relayed && w.Envelope.Parameters.GetDeliverByMode() != "" {
 		todo = "What becomes of it there, and when, is for that server to say. You need not do\r\nanything."
 	}
