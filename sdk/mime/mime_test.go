@@ -1,9 +1,13 @@
 package mime
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
+	"testing/iotest"
+
+	"google.golang.org/protobuf/proto"
 
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
@@ -86,6 +90,53 @@ Root epilogue
 			}
 			if r.Size != int64(len(crlf(c.in))) {
 				t.Errorf("size %d, want %d", r.Size, len(crlf(c.in)))
+			}
+		})
+	}
+}
+
+// TestBlocksAreLines: what is read in blocks is what is read line by line, also
+// where a buffer ends within a line, a line end or a delimiter.
+func TestBlocksAreLines(t *testing.T) {
+	for _, eol := range []string{"\r\n", "\n"} {
+		for _, pad := range []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 40} {
+			line := strings.Repeat("x", 70) + eol
+			body := strings.Repeat("y", pad) + eol + strings.Repeat(line, 2*chunkSize/len(line)) +
+				"-" + eol + "--" + eol + "--other" + eol + "---" + eol + strings.Repeat("z", chunkSize+pad) + eol + eol
+			text := strings.ReplaceAll("Content-Type: multipart/mixed; boundary=b\n\n"+"preamble\n\n--b\n\n", "\n", eol) + body + "--b" + eol +
+				"Content-Type: text/html" + eol + eol + body + "--b--" + eol + body
+			at := strings.Index(text, body)
+			r, err := Summarize(strings.NewReader(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			slow, err := Summarize(iotest.OneByteReader(strings.NewReader(text)))
+			if err != nil || !proto.Equal(r.Structure, slow.Structure) || r.Preview != slow.Preview {
+				t.Errorf("%q, pad %d: another result line by line: %v", eol, pad, err)
+			}
+			if len(r.Structure.Children) != 2 {
+				t.Fatalf("%q, pad %d: %d parts", eol, pad, len(r.Structure.Children))
+			}
+			first := r.Structure.Children[0]
+			if want := strings.Count(body, "\n") - 1; first.BodyOffset != int64(at) || first.Size != int64(len(body)-len(eol)) || first.Lines != int64(want) {
+				t.Errorf("%q, pad %d: body at %d of %d octets in %d lines, want %d, %d, %d", eol, pad, first.BodyOffset, first.Size, first.Lines, at, len(body)-len(eol), want)
+			}
+		}
+	}
+}
+
+func BenchmarkSummarize(b *testing.B) {
+	text := []byte("Subject: a long one\r\n\r\n" + strings.Repeat(strings.Repeat("A line of a longer story. ", 3)+"\r\n", 13_000))
+	parts := []byte("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nsee\r\n--b\r\nContent-Transfer-Encoding: base64\r\n\r\n" +
+		strings.Repeat(strings.Repeat("QUJD", 19)+"\r\n", 13_000) + "--b--\r\n")
+	for name, m := range map[string][]byte{"text": text, "attachment": parts} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(m)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := Summarize(bytes.NewReader(m)); err != nil {
+					b.Fatal(err)
+				}
 			}
 		})
 	}

@@ -79,6 +79,39 @@ func (s *scanner) next() (line, bool) {
 	return l, true
 }
 
+// block takes whole lines at once, as many as are buffered and, if bounded, before
+// one that could be a delimiter; nil if that is none, and then next goes on. It is
+// valid as long as a line.
+func (s *scanner) block(bounded bool) []byte {
+	if s.cont {
+		return nil
+	}
+	b, _ := s.r.Peek(s.r.Buffered())
+	b = b[:bytes.LastIndexByte(b, '\n')+1]
+	if bounded {
+		if bytes.HasPrefix(b, dashes[1:]) {
+			return nil
+		}
+		if i := bytes.Index(b, dashes); i >= 0 {
+			b = b[:i+1]
+		}
+	}
+	if len(b) == 0 {
+		return nil
+	}
+	_, _ = s.r.Discard(len(b)) // it is buffered
+	s.pos += int64(len(b))
+	s.lf += int64(bytes.Count(b, dashes[:1]))
+	s.eol, s.cont, s.lastCR = 1, false, false
+	if n := len(b); n > 1 && b[n-2] == '\r' {
+		s.eol = 2
+	}
+	return b
+}
+
+// dashes begin a delimiter line (RFC 2046 section 5.1.1).
+var dashes = []byte("\n--")
+
 // stop says where a body ended: at a delimiter line of that level, or at the end
 // of the input (level -1).
 type stop struct {

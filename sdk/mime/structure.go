@@ -87,6 +87,9 @@ func (p *parser) multipart(part *v1.Part, boundary string, depth int) stop {
 // skip reads to the next delimiter line.
 func (p *parser) skip() stop {
 	for {
+		if p.s.block(len(p.bounds) > 0) != nil {
+			continue
+		}
 		l, ok := p.s.next()
 		if !ok {
 			return p.s.end()
@@ -100,6 +103,10 @@ func (p *parser) skip() stop {
 func (p *parser) leaf(part *v1.Part) stop {
 	sample := p.sampleFor(part)
 	for {
+		if b := p.s.block(len(p.bounds) > 0); b != nil {
+			sample.add(b)
+			continue
+		}
 		l, ok := p.s.next()
 		if !ok {
 			return p.s.end()
