@@ -116,6 +116,14 @@ func TagValue(t *v1.Tag) any {
 		return v.Flag
 	case *v1.Tag_List:
 		return v.List.GetValues()
+	case *v1.Tag_Map:
+		out := make(map[string]any, len(v.Map.GetEntries()))
+		for key, t := range v.Map.GetEntries() {
+			if t.GetMap() == nil {
+				out[key] = TagValue(t)
+			}
+		}
+		return out
 	}
 	return nil
 }

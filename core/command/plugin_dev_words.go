@@ -138,9 +138,23 @@ func fields(m proto.Message) string {
 }
 
 func tagWords(tags map[string]*v1.Tag) string {
+	values := make(map[string]any, len(tags))
+	for name, t := range tags {
+		values[name] = admin.TagValue(t)
+	}
+	return valueWords(values)
+}
+
+func valueWords(values map[string]any) string {
 	var out []string
-	for _, name := range slices.Sorted(maps.Keys(tags)) {
-		switch v := admin.TagValue(tags[name]).(type) {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		switch v := values[name].(type) {
+		case map[string]any:
+			for line := range strings.SplitSeq(valueWords(v), "\n") {
+				if line != "" {
+					out = append(out, name+"."+line)
+				}
+			}
 		case string, []string:
 			out = append(out, fmt.Sprintf("%s = %q", name, v))
 		default:

@@ -292,6 +292,12 @@ func tagLines(tags map[string]any) string {
 				parts = append(parts, fmt.Sprint(p))
 			}
 			out = append(out, name+" = "+strings.Join(parts, ", "))
+		case map[string]any:
+			for line := range strings.SplitSeq(tagLines(v), "\n") {
+				if line != "" {
+					out = append(out, name+"."+line)
+				}
+			}
 		default:
 			out = append(out, fmt.Sprintf("%s = %v", name, v))
 		}

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 
 	"github.com/stagecoach-mta/stagecoach/sdk/address"
@@ -81,20 +82,57 @@ func (e *Expr) message(m *Message) cty.Value {
 	})
 }
 
-// tags holds what filters set, and null for every other tag that the expression names.
+// tags holds what filters set, and null for every other tag that the expression
+// names, or key of one.
 func (e *Expr) tags(set map[string]*v1.Tag) cty.Value {
 	out := map[string]cty.Value{}
 	for name, t := range set {
 		out[name] = tag(t)
 	}
 	for _, t := range e.uses {
-		if steps := stepNames(t); len(steps) > 1 && steps[0] == "tags" {
-			if _, there := out[steps[1]]; !there {
-				out[steps[1]] = cty.NullVal(cty.DynamicPseudoType)
-			}
+		if len(t) < 2 || t.RootName() != "tags" {
+			continue
+		}
+		steps := stepNames(t)
+		if len(steps) < 2 {
+			continue
+		}
+		if attr, ok := t[1].(hcl.TraverseAttr); ok && strings.Contains(attr.Name, keySeparator) {
+			out[attr.Name] = tagKey(set[steps[1]], steps[2])
+		} else if _, there := out[steps[1]]; !there {
+			out[steps[1]] = cty.NullVal(cty.DynamicPseudoType)
 		}
 	}
 	return cty.ObjectVal(out)
+}
+
+// keySeparator is between a tag's name and a key of it; neither has that octet.
+const keySeparator = "\x00"
+
+// joinTagKeys makes one step of a tag's name and its key: tags.dmarc.policy reads
+// one value, null if any part of it is unset, where HCL fails at the first part
+// that is null.
+func joinTagKeys(x hclsyntax.Expression) {
+	_ = hclsyntax.VisitAll(x, func(n hclsyntax.Node) hcl.Diagnostics {
+		s, ok := n.(*hclsyntax.ScopeTraversalExpr)
+		if !ok || s.Traversal.RootName() != "tags" {
+			return nil
+		}
+		if steps := stepNames(s.Traversal); len(steps) > 2 {
+			one := hcl.TraverseAttr{Name: steps[1] + keySeparator + steps[2], SrcRange: hcl.RangeBetween(s.Traversal[1].SourceRange(), s.Traversal[2].SourceRange())}
+			s.Traversal = append(hcl.Traversal{s.Traversal[0], one}, s.Traversal[3:]...)
+		}
+		return nil
+	})
+}
+
+// tagKey is a value of a map; null if there is none, or the tag is no map.
+func tagKey(t *v1.Tag, key string) cty.Value {
+	v := t.GetMap().GetEntries()[key]
+	if v.GetMap() != nil {
+		return cty.NullVal(cty.DynamicPseudoType)
+	}
+	return tag(v)
 }
 
 func tag(t *v1.Tag) cty.Value {
@@ -110,6 +148,12 @@ func tag(t *v1.Tag) cty.Value {
 		return cty.BoolVal(v.Flag)
 	case *v1.Tag_List:
 		return stringList(v.List.GetValues())
+	case *v1.Tag_Map:
+		out := map[string]cty.Value{}
+		for key := range v.Map.GetEntries() {
+			out[key] = tagKey(t, key)
+		}
+		return cty.ObjectVal(out)
 	}
 	return cty.NullVal(cty.DynamicPseudoType)
 }
@@ -134,7 +178,7 @@ func stepNames(t hcl.Traversal) []string {
 		case hcl.TraverseRoot:
 			out = append(out, s.Name)
 		case hcl.TraverseAttr:
-			out = append(out, s.Name)
+			out = append(out, strings.Split(s.Name, keySeparator)...)
 		case hcl.TraverseIndex:
 			if s.Key.Type() != cty.String || s.Key.IsNull() || !s.Key.IsKnown() {
 				return out

@@ -52,6 +52,7 @@ func (l *loader) compile(x hclsyntax.Expression, what string, want cty.Type, lis
 		return nil
 	}
 	useOwnOperators(x)
+	joinTagKeys(x)
 	scope := l.scope(x.Range().Filename)
 	e := &Expr{syntax: x, scope: scope, uses: x.Variables(), source: l.text(x.Range())}
 	if !l.compared(x, e.unknown()) {

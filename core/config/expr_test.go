@@ -28,6 +28,10 @@ func testEnv() *Env {
 		Client: &v1.Client{Ip: "192.0.2.7", User: "tom", Tls: true, Listener: "receive.smtp.mx"},
 		Tags: map[string]*v1.Tag{
 			"dmarc": {Value: &v1.Tag_Text{Text: "fail"}}, "score": {Value: &v1.Tag_Number{Number: 7.5}},
+			"dkim": {Value: &v1.Tag_Map{Map: &v1.TagMap{Entries: map[string]*v1.Tag{
+				"hanks.example": {Value: &v1.Tag_Text{Text: "pass"}}, "aligned": {Value: &v1.Tag_Flag{Flag: true}},
+				"inner": {Value: &v1.Tag_Map{Map: &v1.TagMap{}}},
+			}}}},
 			"spam": {Value: &v1.Tag_Flag{Flag: true}}, "rules": {Value: &v1.Tag_List{List: &v1.TagList{Values: []string{"A", "B"}}}},
 		},
 		Message: Message{Size: 2048, Subject: "Hello", Headers: map[string][]string{"list-id": {"<x>"}}},
@@ -54,6 +58,12 @@ func TestConditions(t *testing.T) {
 		`tags.score > 5`: true, `tags.unset > 5`: false, `tags.unset < 5`: false, `tags.unset == "x"`: false,
 		`tags.unset != "x"`: true, `tags.unset == null`: true, `tags.spam`: true, `tags.unset`: false, `!tags.unset`: true,
 		`tags.unset && true`: false, `(tags.unset || tags.spam) == true`: true, `anytrue([tags.unset == "a", tags.spam])`: true,
+		`tags.dkim["hanks.example"] == "pass" && tags.dkim.aligned`: true, `tags.dkim["ryan.example"] == "pass"`: false,
+		`tags.dkim["ryan.example"] == null`: true, `tags.unset.policy == "reject"`: false, `tags.unset.policy != "reject"`: true,
+		`tags.dmarc.policy == "reject"`: false, `tags.dmarc.policy == null && tags.dmarc == "fail"`: true, `tags.unset.score > 5`: false,
+		`tags.dkim != null && tags.unset == null`: true, `tags.dkim.inner == null`: true,
+		`try(tags.dkim[sender.domain], "none") == "pass"`: true, `try(tags.unset[sender.domain], "none") == "none"`: true,
+		`anytrue([for d, r in tags.dkim : d == "hanks.example" && r == "pass"])`: true,
 		`contains(tags.rules, "B")`: true, `endswith(tags.unset, "x")`: false,
 		`alltrue([for r in tags.rules : strlen(r) == 1 || r != ""])`: true,
 		`env("SECRET") == "sleepless" && tags.spam`:                  true,

@@ -259,11 +259,18 @@ func (l *loader) tags(x hclsyntax.Expression) map[string]*v1.Tag {
 	if !ok {
 		return nil
 	}
+	return l.tagValues(v, "", x.Range())
+}
+
+// tagValues are tags, or the values by key of the tag within.
+func (l *loader) tagValues(v map[string]cty.Value, within string, at hcl.Range) map[string]*v1.Tag {
 	out := map[string]*v1.Tag{}
 	for _, name := range slices.Sorted(maps.Keys(v)) {
 		a := v[name]
-		switch {
+		switch t := a.Type(); {
 		case a.IsNull():
+		case within == "" && (t.IsObjectType() || t.IsMapType()):
+			out[name] = &v1.Tag{Value: &v1.Tag_Map{Map: &v1.TagMap{Entries: l.tagValues(a.AsValueMap(), name, at)}}}
 		case a.Type() == cty.String:
 			out[name] = &v1.Tag{Value: &v1.Tag_Text{Text: a.AsString()}}
 		case a.Type() == cty.Number:
@@ -274,7 +281,7 @@ func (l *loader) tags(x hclsyntax.Expression) map[string]*v1.Tag {
 		default:
 			list, err := stringsOf(a)
 			if err != nil {
-				l.err(x.Range(), fmt.Sprintf("The tag %s cannot be %s", name, typeName(a.Type())), "A tag is a string, a number, true or false, or a list of strings.")
+				l.err(at, fmt.Sprintf("The tag %s cannot be %s", strings.TrimPrefix(within+"."+name, "."), typeName(a.Type())), "A tag is a string, a number, true or false, a list of strings, or an object of these.")
 				continue
 			}
 			out[name] = &v1.Tag{Value: &v1.Tag_List{List: &v1.TagList{Values: list}}}

@@ -51,7 +51,8 @@ type Filter struct {
 	Attempts *Span `json:"attempts,omitempty"`
 }
 
-// TagFilter asks for a tag, and for its value if HasValue.
+// TagFilter asks for a tag, and for its value if HasValue. "dmarc.policy" is the
+// value of a key.
 type TagFilter struct {
 	Name     string `json:"name"`
 	Value    string `json:"value,omitempty"`
@@ -146,6 +147,9 @@ func (a *Attempt) line() string {
 func (f *Filter) matchTags(tags map[string]*v1.Tag) bool {
 	for _, want := range f.Tags {
 		have, ok := tags[want.Name]
+		if name, key, dotted := strings.Cut(want.Name, "."); !ok && dotted {
+			have, ok = tags[name].GetMap().GetEntries()[key]
+		}
 		if !ok || want.HasValue && !tagIs(have, want.Value) {
 			return false
 		}

@@ -174,7 +174,7 @@ func TestFilter(t *testing.T) {
 	one.Client = &v1.Client{Ip: "192.0.2.7", Hello: "pc.hanks.example", User: "tom@hanks.example"}
 	one.Tags = map[string]*v1.Tag{
 		"dmarc": {Value: &v1.Tag_Text{Text: "fail"}}, "score": {Value: &v1.Tag_Number{Number: 7}},
-		"seen": {Value: &v1.Tag_Flag{Flag: true}}, "lists": {Value: &v1.Tag_List{List: &v1.TagList{Values: []string{"dbl", "zen"}}}},
+		"seen": {Value: &v1.Tag_Flag{Flag: true}}, "auth": {Value: &v1.Tag_Map{Map: &v1.TagMap{Entries: map[string]*v1.Tag{"policy": {Value: &v1.Tag_Text{Text: "reject"}}}}}}, "lists": {Value: &v1.Tag_List{List: &v1.TagList{Values: []string{"dbl", "zen"}}}},
 	}
 	a := put(t, e, one, spool.FromBytes([]byte("0123456789")))
 	two := mailTo("joe@ryan.example")
@@ -203,6 +203,7 @@ func TestFilter(t *testing.T) {
 		a + "21": {MinSize: 10}, b + "22": {MaxSize: 9}, a + "23": {Words: []string{"greylisted", "meg"}}, "24": {Words: []string{"greylisted", "joe"}},
 		b + "25": {After: a}, a + "26": {Limit: 1}, "27": {State: &held}, b + "28": {IDs: []string{b, a}, After: a},
 		a + b + "29": {NewerThan: start.Add(-1)}, "30": {NewerThan: start},
+		a + "31": {Tags: []TagFilter{{"auth.policy", "REJECT", true}}}, "32": {Tags: []TagFilter{{Name: "auth.other"}}},
 	} {
 		want := strings.TrimRight(text, " 0123456789")
 		switch {

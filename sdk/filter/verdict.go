@@ -144,6 +144,26 @@ func (v *Verdict) TagList(name string, values ...string) *Verdict {
 	return v.tag(name, &v1.Tag{Value: &v1.Tag_List{List: &v1.TagList{Values: values}}})
 }
 
+// TagMap sets tags.NAME to values by name, which routes read as tags.NAME.KEY or
+// tags.NAME["key"]: a string, a float64, a bool or a []string each. A key may be
+// any text, so that a domain can be one; a value of another type is left out.
+func (v *Verdict) TagMap(name string, values map[string]any) *Verdict {
+	entries := make(map[string]*v1.Tag, len(values))
+	for key, value := range values {
+		switch x := value.(type) {
+		case string:
+			entries[key] = &v1.Tag{Value: &v1.Tag_Text{Text: x}}
+		case float64:
+			entries[key] = &v1.Tag{Value: &v1.Tag_Number{Number: x}}
+		case bool:
+			entries[key] = &v1.Tag{Value: &v1.Tag_Flag{Flag: x}}
+		case []string:
+			entries[key] = &v1.Tag{Value: &v1.Tag_List{List: &v1.TagList{Values: x}}}
+		}
+	}
+	return v.tag(name, &v1.Tag{Value: &v1.Tag_Map{Map: &v1.TagMap{Entries: entries}}})
+}
+
 func (v *Verdict) edit(e *v1.Edit) *Verdict {
 	v.reply.Edits = append(v.reply.Edits, e)
 	return v

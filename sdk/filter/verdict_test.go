@@ -12,6 +12,7 @@ func TestVerdictSaysAllOfIt(t *testing.T) {
 	r := Reject(550, "5.7.1", "No").Reason("list").Delay(2*time.Second).SkipRest().
 		For(1, Defer(451, "", "Later")).
 		Tag("a", "x").TagNumber("b", 1.5).TagBool("c", true).TagList("d", "p", "q").
+		TagMap("m", map[string]any{"x.y": "z", "n": 2.5, "b": true, "l": []string{"p"}, "other": 1}).
 		AddHeader("X-A", "one").InsertHeader(-1, "X-B", " two").ReplaceHeader("Subject", 1, "new").DeleteHeader("X-C", 0).
 		AddRecipient("meg@ryan.example").DeleteRecipient(2).SetSender("", nil).ReplaceBody([]byte("body\r\n")).
 		Hints(&v1.RouteHints{NextHop: "192.0.2.1:25"}).Score(2).Score(-0.5).Note("seen").Reply()
@@ -25,6 +26,9 @@ func TestVerdictSaysAllOfIt(t *testing.T) {
 	tags := r.GetTags()
 	if tags["a"].GetText() != "x" || tags["b"].GetNumber() != 1.5 || !tags["c"].GetFlag() || len(tags["d"].GetList().GetValues()) != 2 {
 		t.Errorf("tags %v", tags)
+	}
+	if m := tags["m"].GetMap().GetEntries(); len(m) != 4 || m["x.y"].GetText() != "z" || m["n"].GetNumber() != 2.5 || !m["b"].GetFlag() || len(m["l"].GetList().GetValues()) != 1 {
+		t.Errorf("map %v", m)
 	}
 	e := r.GetEdits()
 	if len(e) != 8 || string(e[0].GetInsertHeader().GetField().GetValue()) != " one" || string(e[1].GetInsertHeader().GetField().GetValue()) != " two" ||

@@ -115,7 +115,7 @@ func (x Problem_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Problem_Kind.Descriptor instead.
 func (Problem_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_common_proto_rawDescGZIP(), []int{8, 0}
+	return file_common_proto_rawDescGZIP(), []int{9, 0}
 }
 
 // MessageRef is a message: header, empty line and body with CRLF line ends, and
@@ -706,6 +706,7 @@ type Tag struct {
 	//	*Tag_Number
 	//	*Tag_Flag
 	//	*Tag_List
+	//	*Tag_Map
 	Value         isTag_Value `protobuf_oneof:"value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -784,6 +785,15 @@ func (x *Tag) GetList() *TagList {
 	return nil
 }
 
+func (x *Tag) GetMap() *TagMap {
+	if x != nil {
+		if x, ok := x.Value.(*Tag_Map); ok {
+			return x.Map
+		}
+	}
+	return nil
+}
+
 type isTag_Value interface {
 	isTag_Value()
 }
@@ -804,6 +814,10 @@ type Tag_List struct {
 	List *TagList `protobuf:"bytes,4,opt,name=list,proto3,oneof"`
 }
 
+type Tag_Map struct {
+	Map *TagMap `protobuf:"bytes,5,opt,name=map,proto3,oneof"`
+}
+
 func (*Tag_Text) isTag_Value() {}
 
 func (*Tag_Number) isTag_Value() {}
@@ -811,6 +825,54 @@ func (*Tag_Number) isTag_Value() {}
 func (*Tag_Flag) isTag_Value() {}
 
 func (*Tag_List) isTag_Value() {}
+
+func (*Tag_Map) isTag_Value() {}
+
+// TagMap is values by name, which `when` reads as tags.NAME.KEY or
+// tags.NAME["key"]; a key may be any text. A map within one counts as unset.
+type TagMap struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entries       map[string]*Tag        `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TagMap) Reset() {
+	*x = TagMap{}
+	mi := &file_common_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TagMap) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TagMap) ProtoMessage() {}
+
+func (x *TagMap) ProtoReflect() protoreflect.Message {
+	mi := &file_common_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TagMap.ProtoReflect.Descriptor instead.
+func (*TagMap) Descriptor() ([]byte, []int) {
+	return file_common_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *TagMap) GetEntries() map[string]*Tag {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
 
 // TagList is a list of strings.
 type TagList struct {
@@ -822,7 +884,7 @@ type TagList struct {
 
 func (x *TagList) Reset() {
 	*x = TagList{}
-	mi := &file_common_proto_msgTypes[6]
+	mi := &file_common_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -834,7 +896,7 @@ func (x *TagList) String() string {
 func (*TagList) ProtoMessage() {}
 
 func (x *TagList) ProtoReflect() protoreflect.Message {
-	mi := &file_common_proto_msgTypes[6]
+	mi := &file_common_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -847,7 +909,7 @@ func (x *TagList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagList.ProtoReflect.Descriptor instead.
 func (*TagList) Descriptor() ([]byte, []int) {
-	return file_common_proto_rawDescGZIP(), []int{6}
+	return file_common_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TagList) GetValues() []string {
@@ -873,7 +935,7 @@ type SMTPReply struct {
 
 func (x *SMTPReply) Reset() {
 	*x = SMTPReply{}
-	mi := &file_common_proto_msgTypes[7]
+	mi := &file_common_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +947,7 @@ func (x *SMTPReply) String() string {
 func (*SMTPReply) ProtoMessage() {}
 
 func (x *SMTPReply) ProtoReflect() protoreflect.Message {
-	mi := &file_common_proto_msgTypes[7]
+	mi := &file_common_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +960,7 @@ func (x *SMTPReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SMTPReply.ProtoReflect.Descriptor instead.
 func (*SMTPReply) Descriptor() ([]byte, []int) {
-	return file_common_proto_rawDescGZIP(), []int{7}
+	return file_common_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SMTPReply) GetCode() int32 {
@@ -949,7 +1011,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_common_proto_msgTypes[8]
+	mi := &file_common_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -961,7 +1023,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_common_proto_msgTypes[8]
+	mi := &file_common_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -974,7 +1036,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_common_proto_rawDescGZIP(), []int{8}
+	return file_common_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Problem) GetKind() Problem_Kind {
@@ -1013,7 +1075,7 @@ type HeaderField struct {
 
 func (x *HeaderField) Reset() {
 	*x = HeaderField{}
-	mi := &file_common_proto_msgTypes[9]
+	mi := &file_common_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1025,7 +1087,7 @@ func (x *HeaderField) String() string {
 func (*HeaderField) ProtoMessage() {}
 
 func (x *HeaderField) ProtoReflect() protoreflect.Message {
-	mi := &file_common_proto_msgTypes[9]
+	mi := &file_common_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1038,7 +1100,7 @@ func (x *HeaderField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderField.ProtoReflect.Descriptor instead.
 func (*HeaderField) Descriptor() ([]byte, []int) {
-	return file_common_proto_rawDescGZIP(), []int{9}
+	return file_common_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *HeaderField) GetName() string {
@@ -1121,13 +1183,19 @@ const file_common_proto_rawDesc = "" +
 	"tls_cipher\x18\b \x01(\tR\ttlsCipher\x12\x1a\n" +
 	"\blistener\x18\t \x01(\tR\blistener\x12\x1a\n" +
 	"\bprotocol\x18\n" +
-	" \x01(\tR\bprotocol\"\x89\x01\n" +
+	" \x01(\tR\bprotocol\"\xbb\x01\n" +
 	"\x03Tag\x12\x14\n" +
 	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x12\x18\n" +
 	"\x06number\x18\x02 \x01(\x01H\x00R\x06number\x12\x14\n" +
 	"\x04flag\x18\x03 \x01(\bH\x00R\x04flag\x123\n" +
-	"\x04list\x18\x04 \x01(\v2\x1d.stagecoach.plugin.v1.TagListH\x00R\x04listB\a\n" +
-	"\x05value\"!\n" +
+	"\x04list\x18\x04 \x01(\v2\x1d.stagecoach.plugin.v1.TagListH\x00R\x04list\x120\n" +
+	"\x03map\x18\x05 \x01(\v2\x1c.stagecoach.plugin.v1.TagMapH\x00R\x03mapB\a\n" +
+	"\x05value\"\xa4\x01\n" +
+	"\x06TagMap\x12C\n" +
+	"\aentries\x18\x01 \x03(\v2).stagecoach.plugin.v1.TagMap.EntriesEntryR\aentries\x1aU\n" +
+	"\fEntriesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12/\n" +
+	"\x05value\x18\x02 \x01(\v2\x19.stagecoach.plugin.v1.TagR\x05value:\x028\x01\"!\n" +
 	"\aTagList\x12\x16\n" +
 	"\x06values\x18\x01 \x03(\tR\x06values\"O\n" +
 	"\tSMTPReply\x12\x12\n" +
@@ -1173,7 +1241,7 @@ func file_common_proto_rawDescGZIP() []byte {
 }
 
 var file_common_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_common_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_common_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_common_proto_goTypes = []any{
 	(Problem_Kind)(0),      // 0: stagecoach.plugin.v1.Problem.Kind
 	(*MessageRef)(nil),     // 1: stagecoach.plugin.v1.MessageRef
@@ -1182,26 +1250,31 @@ var file_common_proto_goTypes = []any{
 	(*Recipient)(nil),      // 4: stagecoach.plugin.v1.Recipient
 	(*Client)(nil),         // 5: stagecoach.plugin.v1.Client
 	(*Tag)(nil),            // 6: stagecoach.plugin.v1.Tag
-	(*TagList)(nil),        // 7: stagecoach.plugin.v1.TagList
-	(*SMTPReply)(nil),      // 8: stagecoach.plugin.v1.SMTPReply
-	(*Problem)(nil),        // 9: stagecoach.plugin.v1.Problem
-	(*HeaderField)(nil),    // 10: stagecoach.plugin.v1.HeaderField
-	nil,                    // 11: stagecoach.plugin.v1.Envelope.TagsEntry
+	(*TagMap)(nil),         // 7: stagecoach.plugin.v1.TagMap
+	(*TagList)(nil),        // 8: stagecoach.plugin.v1.TagList
+	(*SMTPReply)(nil),      // 9: stagecoach.plugin.v1.SMTPReply
+	(*Problem)(nil),        // 10: stagecoach.plugin.v1.Problem
+	(*HeaderField)(nil),    // 11: stagecoach.plugin.v1.HeaderField
+	nil,                    // 12: stagecoach.plugin.v1.Envelope.TagsEntry
+	nil,                    // 13: stagecoach.plugin.v1.TagMap.EntriesEntry
 }
 var file_common_proto_depIdxs = []int32{
 	3,  // 0: stagecoach.plugin.v1.Envelope.parameters:type_name -> stagecoach.plugin.v1.MailParameters
 	4,  // 1: stagecoach.plugin.v1.Envelope.recipients:type_name -> stagecoach.plugin.v1.Recipient
 	5,  // 2: stagecoach.plugin.v1.Envelope.client:type_name -> stagecoach.plugin.v1.Client
-	11, // 3: stagecoach.plugin.v1.Envelope.tags:type_name -> stagecoach.plugin.v1.Envelope.TagsEntry
-	7,  // 4: stagecoach.plugin.v1.Tag.list:type_name -> stagecoach.plugin.v1.TagList
-	0,  // 5: stagecoach.plugin.v1.Problem.kind:type_name -> stagecoach.plugin.v1.Problem.Kind
-	8,  // 6: stagecoach.plugin.v1.Problem.reply:type_name -> stagecoach.plugin.v1.SMTPReply
-	6,  // 7: stagecoach.plugin.v1.Envelope.TagsEntry.value:type_name -> stagecoach.plugin.v1.Tag
-	8,  // [8:8] is the sub-list for method output_type
-	8,  // [8:8] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	12, // 3: stagecoach.plugin.v1.Envelope.tags:type_name -> stagecoach.plugin.v1.Envelope.TagsEntry
+	8,  // 4: stagecoach.plugin.v1.Tag.list:type_name -> stagecoach.plugin.v1.TagList
+	7,  // 5: stagecoach.plugin.v1.Tag.map:type_name -> stagecoach.plugin.v1.TagMap
+	13, // 6: stagecoach.plugin.v1.TagMap.entries:type_name -> stagecoach.plugin.v1.TagMap.EntriesEntry
+	0,  // 7: stagecoach.plugin.v1.Problem.kind:type_name -> stagecoach.plugin.v1.Problem.Kind
+	9,  // 8: stagecoach.plugin.v1.Problem.reply:type_name -> stagecoach.plugin.v1.SMTPReply
+	6,  // 9: stagecoach.plugin.v1.Envelope.TagsEntry.value:type_name -> stagecoach.plugin.v1.Tag
+	6,  // 10: stagecoach.plugin.v1.TagMap.EntriesEntry.value:type_name -> stagecoach.plugin.v1.Tag
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_common_proto_init() }
@@ -1218,6 +1291,7 @@ func file_common_proto_init() {
 		(*Tag_Number)(nil),
 		(*Tag_Flag)(nil),
 		(*Tag_List)(nil),
+		(*Tag_Map)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1225,7 +1299,7 @@ func file_common_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_common_proto_rawDesc), len(file_common_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

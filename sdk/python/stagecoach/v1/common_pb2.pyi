@@ -157,19 +157,34 @@ class SMTPReply(_message.Message):
     def __init__(self, code: _Optional[int] = ..., enhanced: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class Tag(_message.Message):
-    __slots__ = ["flag", "list", "number", "text"]
+    __slots__ = ["flag", "list", "map", "number", "text"]
     FLAG_FIELD_NUMBER: _ClassVar[int]
     LIST_FIELD_NUMBER: _ClassVar[int]
+    MAP_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     flag: bool
     list: TagList
+    map: TagMap
     number: float
     text: str
-    def __init__(self, text: _Optional[str] = ..., number: _Optional[float] = ..., flag: bool = ..., list: _Optional[_Union[TagList, _Mapping]] = ...) -> None: ...
+    def __init__(self, text: _Optional[str] = ..., number: _Optional[float] = ..., flag: bool = ..., list: _Optional[_Union[TagList, _Mapping]] = ..., map: _Optional[_Union[TagMap, _Mapping]] = ...) -> None: ...
 
 class TagList(_message.Message):
     __slots__ = ["values"]
     VALUES_FIELD_NUMBER: _ClassVar[int]
     values: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class TagMap(_message.Message):
+    __slots__ = ["entries"]
+    class EntriesEntry(_message.Message):
+        __slots__ = ["key", "value"]
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Tag
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Tag, _Mapping]] = ...) -> None: ...
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.MessageMap[str, Tag]
+    def __init__(self, entries: _Optional[_Mapping[str, Tag]] = ...) -> None: ...
