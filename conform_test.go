@@ -26,6 +26,11 @@ const noMistakes = "configure: mistakes point at their attribute"
 
 // bundled has every plugin of plugins.Bundled. DIR is a directory of the test's.
 var bundled = map[string]tried{
+	"authverify": {
+		// Nobody answers at that address: everything is temperror at once.
+		block: `filter "authverify" "inbound" { resolvers = ["127.0.0.1:9"] }`,
+		facts: `wrong = { resolvers = "resolvers = [\"ns.example\"]" }`,
+	},
 	"exec": {
 		block: `filter "exec" "sign" {
   command = ["/bin/sh", "-c", "cat > /dev/null; echo X-Seen-By: mx"]

@@ -2,6 +2,7 @@
 package plugins
 
 import (
+	"github.com/stagecoach-mta/stagecoach/plugins/authverify"
 	"github.com/stagecoach-mta/stagecoach/plugins/exec"
 	"github.com/stagecoach-mta/stagecoach/plugins/file"
 	"github.com/stagecoach-mta/stagecoach/plugins/headers"
@@ -16,6 +17,7 @@ import (
 // Bundled lists them by name.
 func Bundled() []sdk.Plugin {
 	return []sdk.Plugin{
+		authverify.Plugin(),
 		exec.Plugin(),
 		file.Plugin(),
 		headers.Plugin(),
