@@ -55,7 +55,7 @@ func (b *Bodies) Read(body io.Reader) error {
 	block := blocks.Get().(*[]byte)
 	defer blocks.Put(block)
 	for _, s := range b.sums {
-		s.out = make([]byte, 0, 4<<10)
+		s.out = make([]byte, 0, 1<<10)
 	}
 	for {
 		n, err := body.Read(*block)

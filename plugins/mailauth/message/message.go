@@ -67,7 +67,7 @@ var crlf = []byte("\r\n")
 // line that is no field is left out. The error is of reading, or a header over
 // MaxHeader.
 func Read(r io.Reader) (*Message, error) {
-	br := bufio.NewReaderSize(r, 32<<10)
+	br := bufio.NewReaderSize(r, 4<<10)
 	m := &Message{Body: br}
 	var (
 		raw  []byte // the header in one piece: fields are slices of it
