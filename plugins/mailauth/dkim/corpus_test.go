@@ -46,8 +46,8 @@ func TestVector(t *testing.T) {
 	}
 }
 
-// TestCorpus takes Mail::DKIM's corpus from SUITES=DIR. Its files were made from
-// 2005 on, so they are read as archives are (Historic), and the verdict is the one
+// TestCorpus takes Mail::DKIM's corpus from SUITES=DIR. Its files are old:
+// they are read as archives are (Historic), and the verdict is the one
 // in the file's name, with two exceptions: see expected. Read as mail of today, no
 // file passes but the one with an Ed25519 key: all others are signed with rsa-sha1,
 // with keys of 512 or 768 bits, or in a form that RFC 6376 knows no longer.
