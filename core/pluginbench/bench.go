@@ -123,7 +123,7 @@ func Run(ctx context.Context, place *tryout.Place, o Options) (*Report, error) {
 	rep.PSSBefore = r.Instance.Info().PSS
 	for _, s := range subjects {
 		begin(s.name)
-		row, err := s.measure(ctx, r, y, o)
+		row, err := s.measure(ctx, func() []int { return []int{r.Instance.Info().PID} }, []int{y.cmd.Process.Pid}, o)
 		if err != nil {
 			return nil, err
 		}
@@ -145,7 +145,9 @@ type subject struct {
 // leaves bounds what a series may leave on the disk, in octets.
 const leaves = 256 << 20
 
-func (s *subject) measure(ctx context.Context, r *tryout.Running, y *yardstick, o Options) (Row, error) {
+// measure runs the plugins, of which it is asked each turn what their processes are,
+// in turns with the yardsticks.
+func (s *subject) measure(ctx context.Context, plugins func() []int, yards []int, o Options) (Row, error) {
 	row := Row{Name: s.name, BareName: s.bareName}
 	var plugin, yard series
 	slice := o.Time / turns
@@ -155,14 +157,13 @@ func (s *subject) measure(ctx context.Context, r *tryout.Running, y *yardstick, 
 		if turn == 0 {
 			a, b = &series{}, &series{}
 		}
-		pid := r.Instance.Info().PID
-		if err := a.run(ctx, o.At, slice, s.most, pid, s.plugin); err != nil {
+		if err := a.run(ctx, o.At, slice, s.most, plugins(), s.plugin); err != nil {
 			return row, err
 		}
 		if a.err != nil && a.errors == len(a.times) {
 			return row, fmt.Errorf("%s: no call was answered: %w", s.name, a.err)
 		}
-		if err := b.run(ctx, o.At, slice, 0, y.cmd.Process.Pid, s.bare); err != nil {
+		if err := b.run(ctx, o.At, slice, 0, yards, s.bare); err != nil {
 			return row, err
 		}
 		if b.err != nil {
@@ -190,7 +191,7 @@ type series struct {
 
 // run calls for that long and, unless it is 0, most times, at callers at a time; each
 // makes one call at least.
-func (s *series) run(ctx context.Context, at int, long time.Duration, most, pid int, open func(context.Context) (func() error, error)) error {
+func (s *series) run(ctx context.Context, at int, long time.Duration, most int, pids []int, open func(context.Context) (func() error, error)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	calls := make([]func() error, at)
@@ -205,7 +206,7 @@ func (s *series) run(ctx context.Context, at int, long time.Duration, most, pid 
 		mu   sync.Mutex
 		made atomic.Int64
 	)
-	their, ours, begin := cpuOf(pid), ownCPU(), time.Now()
+	their, ours, begin := cpuOf(pids), ownCPU(), time.Now()
 	end := begin.Add(long)
 	for _, call := range calls {
 		wg.Go(func() {
@@ -238,7 +239,7 @@ func (s *series) run(ctx context.Context, at int, long time.Duration, most, pid 
 	}
 	wg.Wait()
 	s.wall += time.Since(begin)
-	s.their += cpuOf(pid) - their
+	s.their += cpuOf(pids) - their
 	s.ours += ownCPU() - ours
 	return ctx.Err()
 }
@@ -274,8 +275,16 @@ func ownCPU() time.Duration {
 // tick of /proc/PID/stat: USER_HZ is 100 on every Linux (proc_pid_stat(5)).
 const tick = 10 * time.Millisecond
 
-// cpuOf a process; 0 if it is gone.
-func cpuOf(pid int) time.Duration {
+// cpuOf these processes together.
+func cpuOf(pids []int) (all time.Duration) {
+	for _, pid := range pids {
+		all += cpuOfOne(pid)
+	}
+	return all
+}
+
+// cpuOfOne is what a process has used; 0 if it is gone.
+func cpuOfOne(pid int) time.Duration {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return 0
