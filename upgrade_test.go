@@ -57,7 +57,7 @@ func gone(t *testing.T, pid int) {
 	t.Helper()
 	eventually(t, func() error {
 		if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("process %d is still there: %v", pid, err)
+			return fmt.Errorf("process %d is still there", pid)
 		}
 		return nil
 	})
