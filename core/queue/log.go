@@ -70,7 +70,9 @@ func readChunk(block []byte, at int, base int64, num uint32) (c chunk, next int,
 		switch got := binary.LittleEndian.Uint32(b[7:]); got {
 		case num:
 		case num + 1:
-			return c, 0, io.EOF // the mark of an orderly end
+			if binary.LittleEndian.Uint32(b) == 0 && end == size {
+				return c, 0, io.EOF // the mark of an orderly end
+			}
 		default:
 			return c, 0, errChunk // of what the file was used for before
 		}
