@@ -21,9 +21,9 @@ func (a *App) queueStats() *cobra.Command {
 	c := &cobra.Command{
 		Use: "stats", Short: "Count queued mail: by destination, sender, age and reason", Args: cobra.NoArgs,
 		Long: `Count queued mail, or what the flags choose of it: by destination, sender, age and why it
-waits. The figures of a whole queue of 50,000 messages and more are estimated from a sample
-of those that are not held, so that they are there at once; messages, octets, recipients and
-held ones are always counted. --exact reads every message.
+waits. Of a whole queue of 50,000 messages and more, senders and reasons are estimated from a
+sample, so that they are there at once; all else is always counted. --exact reads every
+message.
 
 ` + selectionHelp,
 		RunE: do(func(cmd *cobra.Command, _ []string) error {
@@ -50,7 +50,7 @@ held ones are always counted. --exact reads every message.
 	}
 	src.flags(c)
 	c.Flags().IntVar(&top, "top", 10, "how many destinations, senders and reasons; 0: all")
-	c.Flags().BoolVar(&exact, "exact", false, "read every message, however many there are")
+	c.Flags().BoolVar(&exact, "exact", false, "read every message, however many there are, for senders and reasons")
 	sel.flags(c)
 	jsonFlag(c, &asJSON)
 	return c
@@ -61,13 +61,8 @@ func showStats(out io.Writer, b queue.Breakdown) error {
 		fmt.Fprintln(out, "No mail in the queue matches.")
 		return nil
 	}
-	about := ""
-	if b.Sample > 0 {
-		about = "~"
-	}
-	n := func(v int64) string { return about + thousands(v) }
 	fmt.Fprintf(out, "%s, %s; %s: %s waiting (%s tried before), %s held.\n", count(b.Messages, "message"), bytesOf(b.Bytes),
-		count(b.Recipients, "recipient"), thousands(b.Waiting), n(b.Tried), thousands(b.Held))
+		count(b.Recipients, "recipient"), thousands(b.Waiting), thousands(b.Tried), thousands(b.Held))
 	if b.Sample > 0 {
 		fmt.Fprintf(out, "Figures with ~ are estimated from %s; --exact reads all.\n", count(b.Sample, "message"))
 	}
@@ -79,6 +74,11 @@ func showStats(out io.Writer, b queue.Breakdown) error {
 			continue
 		}
 		fmt.Fprintln(out)
+		about := ""
+		if b.Sample > 0 && kind.head != "DESTINATION" {
+			about = "~"
+		}
+		n := func(v int64) string { return about + thousands(v) }
 		t := newTable(out, kind.head, "RECIPIENTS", "MESSAGES", "SIZE", "OLDEST")
 		for _, s := range kind.shares {
 			name := s.Name
@@ -102,7 +102,7 @@ func showStats(out io.Writer, b queue.Breakdown) error {
 			name = "below " + brief(a.Below)
 			from = brief(a.Below)
 		}
-		if err := t.row(name, n(a.Messages), bar(a.Messages, b.Messages)); err != nil {
+		if err := t.row(name, thousands(a.Messages), bar(a.Messages, b.Messages)); err != nil {
 			return err
 		}
 	}

@@ -3,13 +3,9 @@ package queue
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"time"
-
-	"github.com/cockroachdb/pebble/v2"
 )
 
 // Breakdown tells what is in the queue: how much goes where, from whom, how old
@@ -28,8 +24,8 @@ type Breakdown struct {
 	Senders      []Share `json:"senders"`
 	Reasons      []Share `json:"reasons"`
 	Ages         []Age   `json:"ages"`
-	// Sample is how many messages were read to estimate all of this but messages,
-	// bytes and held recipients; 0: nothing was estimated.
+	// Sample is how many messages were read to estimate senders and reasons; 0: they
+	// were counted as all else is.
 	Sample int64 `json:"sample,omitempty"`
 }
 
@@ -45,8 +41,8 @@ type Share struct {
 	Oldest     time.Time `json:"oldest,omitzero"`
 }
 
-// Age is how many messages are younger than Below and not than the one before;
-// the last has Below zero: no bound.
+// Age is how many messages came later than Below ago and not than the one before, by
+// whole minutes; the last has Below zero: no bound.
 type Age struct {
 	Below    time.Duration `json:"below_ns"`
 	Messages int64         `json:"messages"`
@@ -55,15 +51,32 @@ type Age struct {
 var ageBounds = []time.Duration{5 * time.Minute, time.Hour, 4 * time.Hour, 24 * time.Hour, 2 * 24 * time.Hour, 5 * 24 * time.Hour}
 
 const (
-	// sampleFrom so many messages on a breakdown of the whole queue is estimated
-	// from sampleSize of them: it is to be there at once.
-	sampleFrom, sampleSize = 50_000, 3_000
+	// sampleFrom so many messages on, senders and reasons of the whole queue are
+	// estimated from some of them: a breakdown is to be there at once.
+	sampleFrom = 50_000
 	// maxShares are told apart, to bound the memory.
 	maxShares = 100_000
 )
 
-// Breakdown reads the messages that f selects. That of a whole, large queue is an
-// estimate, unless exact.
+// ageClass is the place among the ages of what came so many minutes ago.
+func ageClass(minutes int64) int {
+	n, _ := slices.BinarySearch(ageBounds, time.Duration(max(minutes, 0))*time.Minute+1)
+	return n
+}
+
+func agesOf(counts []int64) (as []Age) {
+	for n, count := range counts {
+		a := Age{Messages: count}
+		if n < len(ageBounds) {
+			a.Below = ageBounds[n]
+		}
+		as = append(as, a)
+	}
+	return as
+}
+
+// Breakdown tells of the messages that f selects. Of a whole, large queue senders and
+// reasons are an estimate, unless exact; all else is always counted.
 func (e *Engine) Breakdown(ctx context.Context, f Filter, top int, exact bool) (*Breakdown, error) {
 	st, err := e.Stats(ctx)
 	if err != nil {
@@ -71,12 +84,15 @@ func (e *Engine) Breakdown(ctx context.Context, f Filter, top int, exact bool) (
 	}
 	t := newTally(e.o.Clock())
 	if !exact && !f.Selects() && st.Messages >= sampleFrom {
-		if err := e.sample(ctx, t); err != nil {
+		b, err := e.keptBreakdown(ctx, top)
+		if err != nil {
 			return nil, err
 		}
-		b := t.breakdown(top)
-		b.Messages, b.Bytes, b.Recipients, b.Held = st.Messages, st.Bytes, st.Recipients, st.Held
-		b.Waiting = st.Recipients - st.Held
+		if err := e.sample(ctx, t, b.Messages); err != nil {
+			return nil, err
+		}
+		s := t.breakdown(top)
+		b.Senders, b.Reasons, b.Sample = s.Senders, s.Reasons, s.Sample
 		return b, nil
 	}
 	err = e.List(ctx, f, func(env *Envelope) bool {
@@ -86,54 +102,29 @@ func (e *Engine) Breakdown(ctx context.Context, f Filter, top int, exact bool) (
 	return t.breakdown(top), err
 }
 
-// sample reads some messages that stand in an index, each as likely as another
-// entry of it. Messages that are held altogether stand in none.
-func (e *Engine) sample(ctx context.Context, t *tally) error {
-	var ids []id
-	entries := 0
-	for _, index := range []byte{keyDue, keyLane} { // both end with the id
-		it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: []byte{index}, UpperBound: []byte{index + 1}})
-		if err != nil {
-			return err
-		}
-		for it.First(); it.Valid() && ctx.Err() == nil; it.Next() {
-			entries++
-			k := it.Key()
-			i := id(binary.BigEndian.Uint64(k[len(k)-8:]))
-			if len(ids) < sampleSize {
-				ids = append(ids, i)
-			} else if n := rand.IntN(entries); n < sampleSize {
-				ids[n] = i
-			}
-		}
-		if err := cmp.Or(it.Error(), it.Close(), ctx.Err()); err != nil {
-			return err
-		}
+// sample reads some messages, each of the queue's as likely as another.
+func (e *Engine) sample(ctx context.Context, t *tally, messages int64) error {
+	ids, err := e.sampled(ctx)
+	if err != nil {
+		return err
 	}
-	if len(ids) == 0 {
-		return nil
-	}
-	slices.Sort(ids)
 	ms, err := e.messageIter(0)
 	if err != nil {
 		return err
 	}
 	defer ms.Close()
-	weight := float64(entries) / float64(len(ids))
 	for _, i := range ids {
 		s, err := readMessage(ms, i)
 		if err != nil {
 			return err
 		}
-		if s == nil || s.err != nil {
-			continue
+		if s != nil && s.err == nil { // else it has ended a moment ago
+			t.sample++
+			t.add(s.env, &Filter{}, float64(messages)/float64(len(ids)))
 		}
-		t.sample++
-		chances := len(s.state.lanes)
-		if s.state.indexed.at != never {
-			chances++
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		t.add(s.env, &Filter{}, weight/float64(max(chances, 1)))
 	}
 	return nil
 }
@@ -186,9 +177,9 @@ func (t *tally) add(e *Envelope, f *Filter, weight float64) {
 	size := weight * float64(e.Size)
 	t.messages += weight
 	t.bytes += size
-	age := t.now.Sub(e.Received)
-	n, _ := slices.BinarySearch(ageBounds, age+1)
-	t.ages[n] += weight
+	if i, ok := readID(e.ID); ok {
+		t.ages[ageClass(minuteOf(idAt(t.now))-minuteOf(i))] += weight
+	}
 	seen := map[*share]bool{}
 	count := func(s *share) {
 		if seen[s] {
@@ -219,10 +210,8 @@ func (t *tally) add(e *Envelope, f *Filter, weight float64) {
 
 // destination is where r goes, for people.
 func (r *Recipient) destination() string {
-	if r.Deliver == "" {
-		return domainOf(r.Address)
-	}
-	return r.Deliver + " " + domainOf(r.Address)
+	l := line{way: r.way()}
+	return l.name()
 }
 
 // why r waits or is held; "" if it is simply new.
@@ -258,12 +247,10 @@ func (t *tally) breakdown(top int) *Breakdown {
 	b.Destinations = shares(t.destinations)
 	b.Senders = shares(t.senders)
 	b.Reasons = shares(t.reasons)
+	ages := make([]int64, len(t.ages))
 	for n, count := range t.ages {
-		a := Age{Messages: whole(count)}
-		if n < len(ageBounds) {
-			a.Below = ageBounds[n]
-		}
-		b.Ages = append(b.Ages, a)
+		ages[n] = whole(count)
 	}
+	b.Ages = agesOf(ages)
 	return b
 }

@@ -90,17 +90,18 @@ const maxProblems = 1000
 
 // The kinds of things that are checked.
 const (
-	ofLogs     = "logs of the database"
-	ofTables   = "tables of the database"
-	ofRecords  = "records"
-	ofMessages = "messages"
-	ofResults  = "results in their journals"
-	ofBodies   = "bodies"
-	ofDue      = "places in the due index"
-	ofLanes    = "places in lanes"
-	ofCounts   = "counts"
-	ofFiles    = "body files"
-	ofHistory  = "records of the mail journal"
+	ofLogs         = "logs of the database"
+	ofTables       = "tables of the database"
+	ofRecords      = "records"
+	ofMessages     = "messages"
+	ofResults      = "results in their journals"
+	ofBodies       = "bodies"
+	ofDue          = "places in the due index"
+	ofLanes        = "places in lanes"
+	ofDestinations = "places by destination"
+	ofCounts       = "counts"
+	ofFiles        = "body files"
+	ofHistory      = "records of the mail journal"
 )
 
 // Check reads all of a stopped queue but the octets of large bodies, and says what
@@ -117,6 +118,7 @@ func Check(ctx context.Context, o CheckOptions) (*Findings, error) {
 		o: Options{Dir: o.Dir, FS: o.FS, Clock: o.Clock, Log: o.Log, CacheSize: 32 << 20, Tune: o.Tune}, stop: newStopper(), log: o.Log,
 	}}
 	c.e.fs = syncGuard{o.FS, c.e.stop}
+	c.want.places = map[byte]int64{}
 	c.f.Problems, c.f.SetAside, c.f.Notes = []Problem{}, []SetAside{}, []string{}
 	err := c.run()
 	if c.e.db != nil && c.e.stop.err() == nil {

@@ -15,13 +15,14 @@ import (
 // counts.
 type sums struct {
 	counts counts
-	// due and lanes are how many places there must be; those that were missing and
-	// were not put there.
-	due, lanes               int64
-	dueMissing, lanesMissing int64
-	bodies                   int64 // small ones that are in the database
-	corrupt                  int64 // messages that nobody can read
+	// places are how many are there, by the space of their index, as they must be;
+	// and small bodies that are in the database.
+	places  map[byte]int64
+	corrupt int64 // messages that nobody can read
 }
+
+// indexKinds are the indexes' names.
+var indexKinds = map[byte]string{keyDue: ofDue, keyLane: ofLanes, keyDestination: ofDestinations}
 
 // corruption passes an error on, unless it is of a damaged block: the tables tell of
 // that, and what stands behind it is not looked at.
@@ -62,11 +63,20 @@ func (c *checker) format() error {
 			return err
 		}
 	}
-	if c.f.Format != 0 && c.f.Format != formatVersion {
-		return fmt.Errorf("it has format %d, this program knows %d: use the program that wrote it, or a newer one", c.f.Format, formatVersion)
-	}
-	if c.f.Format == 0 && c.o.Repair {
+	switch {
+	case c.f.Format == 0: // its record is corrupt; all of this program's is looked for
 		c.f.Format = formatVersion
+	case c.f.Format < oldestFormat || c.f.Format > formatVersion:
+		return fmt.Errorf("it has format %d, this program knows %d to %d: use the program that wrote it, or a newer one", c.f.Format, oldestFormat, formatVersion)
+	case c.older() && c.o.Repair:
+		if err := c.e.raise(); err != nil {
+			return err
+		}
+		c.note("It was of format %d, of an older program, and is raised to %d.", c.f.Format, formatVersion)
+		c.f.Format = formatVersion
+		return c.b.Set(metaFormat, seal(metaFormat, binary.BigEndian.AppendUint64([]byte{recordVersion}, formatVersion)), nil)
+	case c.older():
+		c.note("An older program wrote it, in format %d: the next start, or a repair, raises it to %d.", c.f.Format, formatVersion)
 	}
 	return nil
 }
@@ -119,6 +129,8 @@ func (c *checker) shape(it *pebble.Iterator) (string, error) {
 		_, ok = parseDue(k)
 	case keyLane:
 		_, ok = parseLaneDue(k)
+	case keyDestination:
+		_, ok = parseDestination(k)
 	case keyFeed:
 		if len(k) != messageKeyLen {
 			ok = false
@@ -206,9 +218,8 @@ func (c *checker) message(s *stored) error {
 	if s.err != nil {
 		c.want.corrupt++
 		if _, err := c.e.get(bodyKey(s.id)); err == nil {
-			c.want.bodies++
-			if c.o.Repair {
-				c.want.bodies-- // it goes along
+			if !c.o.Repair { // else it goes along
+				c.want.places[keyBody]++
 			}
 		}
 		return c.repair(Problem{What: ofMessages, Where: name, Text: s.err.Error()}, "set aside with all of its records", func(b *pebble.Batch) error {
@@ -279,7 +290,7 @@ func (c *checker) bodyFault(s *stored) (string, error) {
 	case err != nil:
 		return "its body cannot be read", c.corruption(err, ofBodies)
 	}
-	c.want.bodies++
+	c.want.places[keyBody]++
 	if rec, err = unseal(key, rec); err != nil {
 		return "its body is corrupt", nil
 	}
@@ -291,16 +302,16 @@ func (c *checker) bodyFault(s *stored) (string, error) {
 
 // places compares a message's places in the indexes with what it asks for.
 func (c *checker) places(s *stored) error {
-	c.want.counts.add(s.count())
+	c.want.counts.add(total(s.state.destinations(s.id)))
 	for _, k := range s.indexKeys() {
-		what, sum, missing := ofDue, &c.want.due, &c.want.dueMissing
-		if k[0] == keyLane {
-			what, sum, missing = ofLanes, &c.want.lanes, &c.want.lanesMissing
+		what := indexKinds[k[0]]
+		if k[0] == keyDestination && c.older() {
+			continue // the next start puts it there
 		}
-		*sum++
 		c.see(what, 1)
 		_, err := c.e.get(k)
 		if err == nil {
+			c.want.places[k[0]]++
 			continue
 		}
 		if !errors.Is(err, pebble.ErrNotFound) {
@@ -309,10 +320,14 @@ func (c *checker) places(s *stored) error {
 			}
 			continue
 		}
-		if !c.o.Repair {
-			*missing++
+		text := "it has no place where it must: it would wait for ever"
+		if k[0] == keyDestination {
+			text = "it has no place where it must: it is counted wrong, and a list of its destination lacks it"
 		}
-		err = c.repair(Problem{What: what, Where: s.id.String(), Text: "it has no place where it must: it would wait for ever"}, "put there", func(b *pebble.Batch) error {
+		if c.o.Repair {
+			c.want.places[k[0]]++
+		}
+		err = c.repair(Problem{What: what, Where: s.id.String(), Text: text}, "put there", func(b *pebble.Batch) error {
 			return b.Set(k, nil, nil)
 		})
 		if err != nil {
@@ -322,6 +337,10 @@ func (c *checker) places(s *stored) error {
 	return nil
 }
 
+// older tells whether an older program wrote the queue: this one raises it when it
+// starts, or with a repair.
+func (c *checker) older() bool { return c.f.Format < formatVersion }
+
 // indexKeys are all keys by which a message is found.
 func (s *stored) indexKeys() (keys [][]byte) {
 	if s.state.indexed.at != never {
@@ -330,28 +349,32 @@ func (s *stored) indexKeys() (keys [][]byte) {
 	for _, d := range s.state.lanes {
 		keys = append(keys, d.key())
 	}
+	for _, d := range s.state.destinations(s.id) {
+		keys = append(keys, d.key())
+	}
 	return keys
 }
 
 // indexes looks for places that no message asks for. They are counted first: only
 // when there are more of them than the messages ask for is each one looked up.
 func (c *checker) indexes() error {
+	const stray = "a place of no message, or of one that does not belong there"
 	for _, x := range []struct {
 		space byte
 		what  string
-		want  int64
 		text  string
 	}{
-		{keyDue, ofDue, c.want.due - c.want.dueMissing, "a place of no message, or of one that does not belong there"},
-		{keyLane, ofLanes, c.want.lanes - c.want.lanesMissing, "a place of no message, or of one that does not belong there"},
-		{keyBody, ofBodies, c.want.bodies, "a body of no message"},
+		{keyDue, ofDue, stray}, {keyLane, ofLanes, stray}, {keyDestination, ofDestinations, stray}, {keyBody, ofBodies, "a body of no message"},
 	} {
+		if x.space == keyDestination && c.older() {
+			continue
+		}
 		c.see(x.what, 0)
 		n, err := c.count(x.space)
-		if err != nil || n <= x.want {
-			if err != nil {
-				return err
-			}
+		if err != nil {
+			return err
+		}
+		if n <= c.want.places[x.space] {
 			continue
 		}
 		if err := c.strays(x.space, x.what, x.text); err != nil {
@@ -386,10 +409,10 @@ func (c *checker) strays(space byte, what, text string) error {
 	defer ms.Close()
 	for it.First(); it.Valid(); it.Next() {
 		k := bytes.Clone(it.Key())
-		if len(k) < messageKeyLen {
+		i, ok := idOf(k)
+		if !ok {
 			continue // told with the shapes
 		}
-		i := id(binary.BigEndian.Uint64(k[len(k)-8:]))
 		s, err := readMessage(ms, i)
 		if err != nil {
 			return c.corruption(err, what)
@@ -410,6 +433,18 @@ func (c *checker) strays(space byte, what, text string) error {
 	return c.corruption(it.Error(), what)
 }
 
+// idOf is the message's that a key of an index or a body is of.
+func idOf(k []byte) (id, bool) {
+	if k[0] == keyDestination {
+		d, ok := parseDestination(k)
+		return d.id, ok
+	}
+	if len(k) < messageKeyLen {
+		return 0, false
+	}
+	return id(binary.BigEndian.Uint64(k[len(k)-8:])), true
+}
+
 // owns tells whether a key of an index or a body is the message's.
 func (s *stored) owns(k []byte) bool {
 	if k[0] == keyBody {
@@ -425,8 +460,8 @@ func (s *stored) owns(k []byte) bool {
 
 // counts compares the record of the counts with the messages.
 func (c *checker) counts() error {
-	c.see(ofCounts, 4)
-	if c.want.corrupt > 0 && !c.o.Repair {
+	c.see(ofCounts, 5)
+	if c.want.corrupt > 0 && !c.o.Repair || c.older() {
 		return nil // nobody knows what they are to be
 	}
 	rec, err := c.e.get(metaCounts)
@@ -438,10 +473,11 @@ func (c *checker) counts() error {
 		return nil
 	}
 	text := fmt.Sprintf("there are %+v", c.want.counts)
-	if have, err := unseal(metaCounts, rec); err != nil || len(have) != 1+4*8 {
+	if have, err := unseal(metaCounts, rec); err != nil || len(have) != countsLen {
 		text = "the record is corrupt; " + text
 	} else {
-		text = fmt.Sprintf("the record says %d messages, %d recipients, %d held, %d octets; ", be(have[1:]), be(have[9:]), be(have[17:]), be(have[25:])) + text
+		text = fmt.Sprintf("the record says %d messages, %d recipients, %d held, %d octets, %d tried; ",
+			be(have[1:]), be(have[9:]), be(have[17:]), be(have[25:]), be(have[33:])) + text
 	}
 	return c.repair(Problem{What: ofCounts, Where: string(metaCounts), Text: text}, "written anew", func(b *pebble.Batch) error {
 		return b.Set(metaCounts, want, nil)

@@ -263,11 +263,26 @@ var damages = []struct {
 	{"a place in a lane is of a message that waits elsewhere", []string{ofLanes}, "", func(t *testing.T, d *simdisk.Disk, names map[string]string) {
 		set(t, d, laneDue{"elsewhere", due{9, 5, mustID(t, names["fresh"])}}.key(), nil)
 	}},
+	{"a place by destination is not there", []string{ofDestinations}, "", func(t *testing.T, d *simdisk.Disk, _ map[string]string) {
+		drop(t, d, first(t, d, keyDestination))
+	}},
+	{"a place by destination is of nobody", []string{ofDestinations}, "", func(t *testing.T, d *simdisk.Disk, _ map[string]string) {
+		set(t, d, (&destination{way: way{"ryan.example", ""}, id: 77, recipients: 1}).key(), nil)
+	}},
+	{"a place by destination counts wrong", []string{ofDestinations, ofDestinations}, "", func(t *testing.T, d *simdisk.Disk, _ map[string]string) {
+		at, _ := parseDestination(first(t, d, keyDestination))
+		drop(t, d, at.key())
+		at.recipients++
+		set(t, d, at.key(), nil)
+	}},
+	{"a place by destination is not whole", []string{ofRecords}, "", func(t *testing.T, d *simdisk.Disk, _ map[string]string) {
+		set(t, d, []byte("tryan.example"), nil)
+	}},
 	{"the counts are corrupt", []string{ofCounts}, "", func(t *testing.T, d *simdisk.Disk, _ map[string]string) {
 		flip(t, d, metaCounts)
 	}},
 	{"the counts are wrong", []string{ofCounts}, "", func(t *testing.T, d *simdisk.Disk, _ map[string]string) {
-		set(t, d, metaCounts, counts{100, 200, 3, 4}.record())
+		set(t, d, metaCounts, counts{100, 200, 3, 4, 5}.record())
 	}},
 	{"the version is corrupt", []string{ofRecords}, "", func(t *testing.T, d *simdisk.Disk, _ map[string]string) {
 		flip(t, d, metaFormat)

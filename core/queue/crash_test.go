@@ -214,9 +214,11 @@ func (h *history) judge(e *Engine, d *simdisk.Disk, at int) error {
 	if e.Corrupted() > 0 {
 		return errors.New("a record is corrupt")
 	}
-	s, err := e.Stats(context.Background())
-	if got := (counts{s.Messages, s.Recipients, s.Held, s.Bytes}); err != nil || got != m.counts() {
-		return fmt.Errorf("counts %+v of %+v, %w", got, m.counts(), err)
+	if err := counted(e, m); err != nil {
+		return err
+	}
+	if err := indexed(e); err != nil {
+		return err
 	}
 	if err := claimable(e, m); err != nil {
 		return err

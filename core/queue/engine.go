@@ -38,7 +38,7 @@ type Options struct {
 
 // faults are bugs that a test plants to see that its checker finds them.
 type faults struct {
-	earlyAck, lateEnqueue, noRetire, untold bool
+	earlyAck, lateEnqueue, noRetire, untold, lateIndex, staleIndex bool
 }
 
 // Engine is the Queue in one directory of one machine.
@@ -51,7 +51,10 @@ type faults struct {
 //   - A message has at most one entry in the due index: where its earliest
 //     waiting recipient is due, or one that waits in a lane is to be looked at;
 //     and at most one in each lane.
-//   - Counts are written with each group: the same batch as what they count.
+//   - It has one place in the index by destination for each way that open recipients
+//     go (destination.go).
+//   - Counts are written with each group: the same batch as what they count. They are
+//     what the index by destination adds up to.
 type Engine struct {
 	o    Options
 	fs   vfs.FS
@@ -82,19 +85,20 @@ type Engine struct {
 	lanes     laneCursors
 	known     int64 // the earliest due that the scheduler was told
 	counts    counts
+	stock     stock
 	oldest    id // no message is older
 	corrupted int64
 
 	closing atomic.Bool
 	work    sync.WaitGroup
-	swept   chan struct{} // closed when the orphans of before are gone
+	swept   chan struct{} // closed when stock is taken and the orphans of before are gone
 }
 
 var _ Queue = (*Engine)(nil)
 
 // counts are what Stats tells; they live in one record.
 type counts struct {
-	messages, recipients, held, bytes int64
+	messages, recipients, held, bytes, tried int64
 }
 
 func (c *counts) add(o counts) {
@@ -102,6 +106,7 @@ func (c *counts) add(o counts) {
 	c.recipients += o.recipients
 	c.held += o.held
 	c.bytes += o.bytes
+	c.tried += o.tried
 }
 
 // Open opens or makes the queue in o.Dir. Every message of before is claimable
@@ -121,7 +126,7 @@ func Open(o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		o: o, stop: newStopper(), log: o.Log, wake: make(chan struct{}, 1), fed: make(chan struct{}, 1), swept: make(chan struct{}),
-		leases: make(map[id]*lease), lanes: laneCursors{}, expiry: never, known: never,
+		leases: make(map[id]*lease), lanes: laneCursors{}, expiry: never, known: never, stock: newStock(),
 	}
 	e.fs = syncGuard{o.FS, e.stop}
 	e.history = past{fs: e.fs, dir: e.fs.PathJoin(o.Dir, "history"), log: o.Log}
@@ -148,7 +153,7 @@ func Open(o Options) (*Engine, error) {
 	e.opened.Store(true)
 	e.work.Add(2)
 	go e.commitLoop()
-	go e.sweep()
+	go e.settle(e.db.NewSnapshot())
 	return e, nil
 }
 
@@ -199,16 +204,12 @@ func (e *Engine) tuned(opts *pebble.Options) *pebble.Options {
 }
 
 // formatVersion of keys and records together.
-const formatVersion = 2
+const formatVersion = 3
 
 // start reads the few records that are about the queue as a whole.
 func (e *Engine) start() error {
-	format, err := e.meta(metaFormat, formatVersion)
-	if err != nil {
+	if err := e.raise(); err != nil {
 		return err
-	}
-	if format != formatVersion {
-		return fmt.Errorf("it has format %d, this program knows %d: start the program that wrote it, or a newer one", format, formatVersion)
 	}
 	epoch, err := e.meta(metaEpoch, 0)
 	if err != nil {
@@ -218,6 +219,8 @@ func (e *Engine) start() error {
 	if err := e.loadCounts(); err != nil {
 		return err
 	}
+	e.stock.opened = e.counts
+	e.stock.draw()
 	e.ids = idMaker{epoch: epoch}
 	e.token, e.sequence = epoch<<40, epoch<<40
 	b := e.db.NewBatch()
@@ -277,7 +280,7 @@ func (e *Engine) get(key []byte) ([]byte, error) {
 
 func (c counts) record() []byte {
 	rec := []byte{recordVersion}
-	for _, v := range [...]int64{c.messages, c.recipients, c.held, c.bytes} {
+	for _, v := range [...]int64{c.messages, c.recipients, c.held, c.bytes, c.tried} {
 		rec = binary.BigEndian.AppendUint64(rec, uint64(v))
 	}
 	return seal(metaCounts, rec)
@@ -292,25 +295,24 @@ func (e *Engine) loadCounts() error {
 		return err
 	}
 	rec, err = unseal(metaCounts, rec)
-	if err != nil || len(rec) != 1+4*8 {
+	if err != nil || len(rec) != countsLen {
 		e.log.Error().Msg("queue: the counts are corrupt; counting anew")
 		return e.recount()
 	}
-	for i, v := range []*int64{&e.counts.messages, &e.counts.recipients, &e.counts.held, &e.counts.bytes} {
+	for i, v := range []*int64{&e.counts.messages, &e.counts.recipients, &e.counts.held, &e.counts.bytes, &e.counts.tried} {
 		*v = int64(binary.BigEndian.Uint64(rec[1+8*i:]))
 	}
 	return nil
 }
 
-// recount reads all envelopes: only when the record of the counts is corrupt.
+// countsLen is the length of their record, without its checksum.
+const countsLen = 1 + 5*8
+
+// recount adds up the index: only when the record of the counts is corrupt.
 func (e *Engine) recount() error {
 	e.counts = counts{}
-	return e.scan(0, func(s *stored) bool {
-		if s.err == nil {
-			e.counts.add(s.count())
-		} else {
-			e.counts.messages++ // until it is set aside
-		}
+	return eachDestination(e.db, func(d *destination) bool {
+		e.counts.add(d.counts())
 		return true
 	})
 }

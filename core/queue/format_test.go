@@ -117,7 +117,7 @@ func TestRecordsStayAsTheyAre(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	page := fmt.Sprintf("message %x\njournal %x\ncounts %x\n", rec, encodeJournal(journalKey(7, 5), changes), counts{1, 2, 3, 4}.record())
+	page := fmt.Sprintf("message %x\njournal %x\ncounts %x\n", rec, encodeJournal(journalKey(7, 5), changes), counts{1, 2, 3, 4, 5}.record())
 	path := fmt.Sprintf("testdata/records-%d.txt", formatVersion)
 	if *update {
 		if err := os.WriteFile(path, []byte(page), 0o644); err != nil {

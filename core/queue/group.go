@@ -22,14 +22,16 @@ const maxGroup = 2 << 20
 // here only one goroutine can hang, and every waiter learns of the stop. It also
 // lets the counts be one plain record, because groups are committed in order.
 type group struct {
-	batch *pebble.Batch
-	delta counts
-	dues  [classes]due // the earliest new entry of each class
-	lanes []laneDue    // new entries in lanes
-	sync  bool         // somebody waits until it is on stable storage
-	ended []*lease     // leases that end with this group
-	gone  []string     // files to remove after it
-	fed   bool         // it has observations
+	batch  *pebble.Batch
+	delta  counts
+	dues   [classes]due // the earliest new entry of each class
+	lanes  []laneDue    // new entries in lanes
+	places []moved      // in the index by destination
+	key    []byte       // the last one of those
+	sync   bool         // somebody waits until it is on stable storage
+	ended  []*lease     // leases that end with this group
+	gone   []string     // files to remove after it
+	fed    bool         // it has observations
 	// history of the mail that it is about; the committer encodes it.
 	history []entry
 	done    chan struct{}
@@ -156,6 +158,7 @@ func (e *Engine) commitLoop() {
 func (e *Engine) committed(g *group) {
 	e.mu.Lock()
 	e.counts.add(g.delta)
+	e.stock.move(g.places)
 	for _, l := range g.ended {
 		if e.leases[l.id] == l {
 			delete(e.leases, l.id)

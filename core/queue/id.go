@@ -25,6 +25,11 @@ func idAt(t time.Time) id {
 	return id(max(0, t.Sub(idStart).Microseconds())) << epochBits
 }
 
+// time of the Put, to the microsecond.
+func (i id) time() time.Time {
+	return idStart.Add(time.Duration(i>>epochBits) * time.Microsecond)
+}
+
 func (i id) String() string {
 	var b [idLen]byte
 	for p := idLen - 1; p >= 0; p-- {

@@ -8,15 +8,19 @@ import (
 
 // The first octet of a key; what follows is made by the functions below.
 const (
-	keyBody       = 'b'
-	keyDue        = 'd'
-	keyFeed       = 'f'
-	keyLane       = 'l'
-	keyMessage    = 'm'
-	keyObserver   = 'o'
-	keyQuarantine = 'q'
-	keyMeta       = 'x'
+	keyBody        = 'b'
+	keyDestination = 't'
+	keyDue         = 'd'
+	keyFeed        = 'f'
+	keyLane        = 'l'
+	keyMessage     = 'm'
+	keyObserver    = 'o'
+	keyQuarantine  = 'q'
+	keyMeta        = 'x'
 )
+
+// indexSpaces hold what is made of the messages alone.
+var indexSpaces = []byte{keyDestination, keyDue, keyLane}
 
 var (
 	metaFormat = []byte{keyMeta, 'f'}

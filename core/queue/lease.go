@@ -36,6 +36,8 @@ type recipientState struct {
 	lane  string
 	// recheck is when it leaves the lane for a look; never: it does not.
 	recheck int64
+	way     way
+	tried   bool
 }
 
 func stateOf(e *Envelope) *state {
@@ -47,7 +49,10 @@ func stateOf(e *Envelope) *state {
 
 func (s *state) add(rs []*Recipient) {
 	for _, r := range rs {
-		s.rs = append(s.rs, recipientState{r.Index, r.State, nanos(r.Next), r.Lane, recheck(r.Lane, r.Recheck)})
+		s.rs = append(s.rs, recipientState{
+			r.Index, r.State, nanos(r.Next), r.Lane, recheck(r.Lane, r.Recheck),
+			r.way(), r.Attempts > 0,
+		})
 		s.next = max(s.next, r.Index+1)
 	}
 }
@@ -77,6 +82,8 @@ func (s *state) apply(changes []Change) {
 			r.next = nanos(c.Next)
 			r.lane, r.recheck = c.Lane, recheck(c.Lane, c.Recheck)
 		}
+		r.tried = r.tried || c.Attempt != nil
+		replace(&r.way.deliver, wayText(c.Deliver))
 		s.add(c.Add)
 	}
 }
@@ -106,19 +113,6 @@ func (s *state) due(i id) due {
 		}
 	}
 	return due{s.class, at, i}
-}
-
-func (s *state) count() counts {
-	c := counts{messages: 1, bytes: s.size}
-	for _, r := range s.rs {
-		if r.state.Open() {
-			c.recipients++
-		}
-		if r.state == Held {
-			c.held++
-		}
-	}
-	return c
 }
 
 func (s *state) open() bool {
@@ -153,5 +147,5 @@ func (s *state) dueNow(now time.Time, lane string) []int32 {
 }
 
 func (c counts) minus(o counts) counts {
-	return counts{c.messages - o.messages, c.recipients - o.recipients, c.held - o.held, c.bytes - o.bytes}
+	return counts{c.messages - o.messages, c.recipients - o.recipients, c.held - o.held, c.bytes - o.bytes, c.tried - o.tried}
 }

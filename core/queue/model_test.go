@@ -92,8 +92,11 @@ func (m model) counts() (c counts) {
 			if r.state.Open() {
 				c.recipients++
 			}
-			if r.state == Held {
+			switch {
+			case r.state == Held:
 				c.held++
+			case r.state == Waiting && r.attempts > 0:
+				c.tried++
 			}
 		}
 	}
@@ -247,8 +250,8 @@ func (w *world) compare() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if got, want := (counts{s.Messages, s.Recipients, s.Held, s.Bytes}), w.now.counts(); got != want {
-		w.t.Fatalf("counts %+v, want %+v", got, want)
+	if err := errors.Join(counted(w.e, w.now), indexed(w.e)); err != nil {
+		w.t.Fatal(err)
 	}
 	if want := int64(len(w.held)); s.Leased != want {
 		w.t.Fatalf("%d leased, want %d", s.Leased, want)

@@ -256,9 +256,9 @@ func TestBreakdown(t *testing.T) {
 	if b, err = e.Breakdown(ctx, Filter{Domain: "d1.example"}, 0, false); err != nil || b.Recipients != 100 || len(b.Destinations) != 1 {
 		t.Errorf("%+v %v", b, err)
 	}
-	// The estimate, had it been so many messages: each of its shares is near.
+	// The estimate, had it been so many messages: which is of all of them here.
 	est := newTally(clock.Now())
-	if err := e.sample(ctx, est); err != nil {
+	if err := e.sample(ctx, est, 300); err != nil {
 		t.Fatal(err)
 	}
 	if b := est.breakdown(0); b.Sample != 300 || b.Recipients != 300 || len(b.Destinations) != 3 || b.Destinations[2].Recipients != 100 {

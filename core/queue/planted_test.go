@@ -36,6 +36,8 @@ func TestPlantedBugsAreFound(t *testing.T) {
 		"3: results are not synced":         unsynced(func(w *world, path string) bool { return w.journals.Load() && strings.HasSuffix(path, ".log") }),
 		"3: a notice comes after its cause": {faults: faults{lateEnqueue: true}},
 		"3: a result is not told observers": {faults: faults{untold: true}},
+		"5: the index comes later":          {faults: faults{lateIndex: true}},
+		"5: the index is of before":         {faults: faults{staleIndex: true}},
 		"3: the tables are not synced":      unsynced(func(_ *world, path string) bool { return strings.HasSuffix(path, ".sst") }),
 	} {
 		t.Run(name, func(t *testing.T) {

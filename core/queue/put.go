@@ -44,21 +44,26 @@ func (e *Engine) Put(ctx context.Context, env *Envelope, body spool.Body) error 
 			return err
 		}
 	}
+	if e.o.faults.lateIndex {
+		if err := e.indexLate(p); err != nil {
+			return err
+		}
+	}
 	env.ID = p.id.String()
 	return nil
 }
 
 // prepared is a message whose file is safe and whose records are encoded.
 type prepared struct {
-	id    id
-	due   due
-	key   []byte
-	rec   []byte
-	body  []byte // of a small message, sealed
-	count counts
-	file  string // where the file of a large one is
-	feed  [][]byte
-	told  entry
+	id     id
+	due    due
+	key    []byte
+	rec    []byte
+	body   []byte // of a small message, sealed
+	places []destination
+	file   string // where the file of a large one is
+	feed   [][]byte
+	told   entry
 }
 
 // prepare does all of Put that needs no lock. The envelope is not changed but
@@ -86,7 +91,7 @@ func (e *Engine) prepare(env *Envelope, body spool.Body) (*prepared, error) {
 	}
 	st := stateOf(&stored)
 	p.due = st.due(p.id)
-	p.count = st.count()
+	p.places = st.destinations(p.id)
 	env.Received, env.Size = stored.Received, stored.Size
 	p.told = entry{id: p.id, env: &stored}
 	if e.feeding.Load() {
@@ -114,6 +119,9 @@ func (e *Engine) add(g *group, p *prepared) error {
 	if err == nil {
 		err = g.addDue(p.due)
 	}
+	if err == nil && !e.o.faults.lateIndex {
+		err = g.moveDestinations(nil, p.places)
+	}
 	if err == nil {
 		err = e.feed(g, p.feed)
 	}
@@ -121,7 +129,6 @@ func (e *Engine) add(g *group, p *prepared) error {
 		e.stop.stop(err)
 		return e.stop.err()
 	}
-	g.delta.add(p.count)
 	e.tell(g, p.told)
 	return nil
 }
@@ -319,11 +326,19 @@ func (e *Engine) body(ctx context.Context, i id) (spool.Body, error) {
 	return spool.FromFile(e.fs, e.bodyPath(i), env.Size), nil
 }
 
+// settle is what a start leaves to the background.
+func (e *Engine) settle(at *pebble.Snapshot) {
+	defer e.work.Done()
+	defer close(e.swept)
+	if err := e.takeStock(at); err != nil {
+		e.log.Error().Err(err).Msg("queue: cannot add up what is queued")
+	}
+	e.sweep()
+}
+
 // sweep removes body files whose message is not there: the crash came between
 // the file and its record, or between the record's end and the file's.
 func (e *Engine) sweep() {
-	defer e.work.Done()
-	defer close(e.swept)
 	for c := range idDigits {
 		dir := e.fs.PathJoin(e.o.Dir, "body", idDigits[c:c+1])
 		names, err := e.fs.List(dir)

@@ -2,7 +2,6 @@ package queue
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -22,11 +21,11 @@ type stored struct {
 	bad   []uint32
 }
 
-func (s *stored) count() counts { return s.state.count() }
-
 // messageIter reads messages, and what belongs to them, in the order of ids.
-func (e *Engine) messageIter(from id) (*pebble.Iterator, error) {
-	return e.db.NewIter(&pebble.IterOptions{LowerBound: messageKey(from), UpperBound: []byte{keyMessage + 1}})
+func (e *Engine) messageIter(from id) (*pebble.Iterator, error) { return messageIter(e.db, from) }
+
+func messageIter(db pebble.Reader, from id) (*pebble.Iterator, error) {
+	return db.NewIter(&pebble.IterOptions{LowerBound: messageKey(from), UpperBound: []byte{keyMessage + 1}})
 }
 
 // readMessage reads i; nil if there is none.
@@ -95,8 +94,10 @@ func readHere(it *pebble.Iterator) (*stored, error) {
 }
 
 // scan calls each for all messages from an id on, in one consistent view.
-func (e *Engine) scan(from id, each func(*stored) bool) error {
-	it, err := e.messageIter(from)
+func (e *Engine) scan(from id, each func(*stored) bool) error { return scan(e.db, from, each) }
+
+func scan(db pebble.Reader, from id, each func(*stored) bool) error {
+	it, err := messageIter(db, from)
 	if err != nil {
 		return err
 	}
@@ -138,56 +139,6 @@ func (e *Engine) Get(ctx context.Context, text string) (*Envelope, error) {
 	return s.env, s.err
 }
 
-// List is part of Queue. Oldest first is by id, that is by the time of Put.
-func (e *Engine) List(ctx context.Context, f Filter, each func(*Envelope) bool) error {
-	if err := e.check(ctx); err != nil {
-		return err
-	}
-	var after id
-	if f.After != "" {
-		i, err := parseID(f.After)
-		if err != nil {
-			return err
-		}
-		after = i + 1
-	}
-	n := 0
-	visit := func(s *stored) bool {
-		if ctx.Err() != nil {
-			return false
-		}
-		if s.err != nil || !f.match(s.env) {
-			return true
-		}
-		n++
-		return each(s.env) && (f.Limit <= 0 || n < f.Limit)
-	}
-	if len(f.IDs) == 0 {
-		return cmp.Or(e.scan(after, visit), ctx.Err())
-	}
-	it, err := e.messageIter(after)
-	if err != nil {
-		return err
-	}
-	defer it.Close()
-	ids := slices.Clone(f.IDs)
-	slices.Sort(ids)
-	for _, text := range slices.Compact(ids) {
-		i, err := parseID(text)
-		if err != nil || i < after {
-			continue
-		}
-		s, err := readMessage(it, i)
-		if err != nil {
-			return err
-		}
-		if s != nil && !visit(s) {
-			break
-		}
-	}
-	return ctx.Err()
-}
-
 // Stats is part of Queue.
 func (e *Engine) Stats(ctx context.Context) (Stats, error) {
 	if err := e.check(ctx); err != nil {
@@ -227,11 +178,11 @@ func (e *Engine) quarantined(i id) bool {
 }
 
 // setAside moves all that is left of a message with a corrupt record out of the
-// way, as it is, and takes the entry by which it was found from its index; other
-// entries go when they are met. A large body's file stays.
+// way, as it is, and takes the entry by which it was found from its index; those in
+// lanes go when they are met. A large body's file stays.
 func (e *Engine) setAside(s *stored, entry []byte) {
 	e.log.Error().Str("id", s.id.String()).Err(s.err).Msg("queue: a message is set aside because its record is corrupt")
-	e.moveAside(s.keys(), entry, counts{messages: -1})
+	e.moveAside(s.id, s.keys(), entry, nil)
 }
 
 // keys of all records of the message.
@@ -250,10 +201,17 @@ func (e *Engine) setAsideJournal(s *stored) {
 		e.log.Error().Str("id", s.id.String()).Uint32("record", seq).Msg("queue: a corrupt result is set aside; its recipients are tried again")
 		keys = append(keys, journalKey(s.id, seq))
 	}
-	e.moveAside(keys, nil, counts{})
+	e.moveAside(s.id, keys, nil, s.state.destinations(s.id))
 }
 
-func (e *Engine) moveAside(keys [][]byte, entry []byte, delta counts) {
+// moveAside sets records of a message aside. What is left of it has its places by
+// destination at last: those of now may be of what nobody can read.
+func (e *Engine) moveAside(i id, keys [][]byte, entry []byte, left []destination) {
+	places, err := e.destinationsOf(i)
+	if err != nil {
+		e.log.Error().Str("id", i.String()).Err(err).Msg("queue: a corrupt record stays where it is")
+		return
+	}
 	values := make([][]byte, len(keys))
 	for n, key := range keys {
 		values[n], _ = e.get(key) // what cannot be read has no copy
@@ -275,11 +233,20 @@ func (e *Engine) moveAside(keys [][]byte, entry []byte, delta counts) {
 	if err == nil && entry != nil {
 		err = g.batch.SingleDelete(entry, nil)
 	}
+	for n := range places {
+		if err == nil && !slices.Contains(left, places[n]) {
+			err = g.leave(&places[n], true)
+		}
+	}
+	for n := range left {
+		if err == nil && !slices.Contains(places, left[n]) {
+			err = g.enter(&left[n])
+		}
+	}
 	if err != nil {
 		e.stop.stop(err)
 		return
 	}
-	g.delta.add(delta)
 	e.corrupted++
 	e.filled(g)
 }

@@ -75,8 +75,7 @@ func (e *Engine) salvage() error {
 	return errors.Join(fs.Remove(mark), e.syncDir(dir))
 }
 
-// rebuild copies what can be read. The due index, the lanes and the counts are
-// made anew from the messages: a message without its place in them would wait for
+// rebuild copies what can be read. The indexes and the counts are made anew from the messages: a message without its place in them would wait for
 // ever.
 func (e *Engine) rebuild(from, to string) error {
 	// Read only: nothing is compacted. Who reads a damaged block gets the error.
@@ -134,7 +133,7 @@ func copyReadable(from, to *pebble.DB) (kept, gaps int, err error) {
 			}
 			return 0, 0, err
 		}
-		if last[0] == keyDue || last[0] == keyLane || bytes.Equal(last, metaCounts) {
+		if bytes.IndexByte(indexSpaces, last[0]) >= 0 || bytes.Equal(last, metaCounts) {
 			continue
 		}
 		kept++
@@ -199,11 +198,11 @@ func skip(it *pebble.Iterator, last []byte) bool {
 // that was reached, or tokens and observations of then would come again.
 const lostEpoch = 1 << 20
 
-// reindex writes due index, lanes and counts of the messages in db, and sets aside what
+// reindex writes the indexes and the counts of the messages in db, and sets aside what
 // is left of those that lost their first record.
 func (e *Engine) reindex(db *pebble.DB) error {
 	b := db.NewBatch()
-	var total counts
+	var sum counts
 	r := &Engine{db: db}
 	err := r.scan(0, func(s *stored) bool {
 		if s.err != nil {
@@ -216,19 +215,16 @@ func (e *Engine) reindex(db *pebble.DB) error {
 			}
 			return true
 		}
-		total.add(s.count())
-		if d := s.state.due(s.id); d.at != never {
-			_ = b.Set(d.key(), nil, nil)
-		}
-		for _, d := range s.state.lanes {
-			_ = b.Set(d.key(), nil, nil)
+		sum.add(total(s.state.destinations(s.id)))
+		for _, key := range s.indexKeys() {
+			_ = b.Set(key, nil, nil)
 		}
 		return true
 	})
 	if err != nil {
 		return err
 	}
-	if err := b.Set(metaCounts, total.record(), nil); err != nil {
+	if err := b.Set(metaCounts, sum.record(), nil); err != nil {
 		return err
 	}
 	if _, err := r.get(metaEpoch); errors.Is(err, pebble.ErrNotFound) {

@@ -1,0 +1,66 @@
+package queue
+
+import (
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// oldestFormat is the first one that raise knows.
+const oldestFormat = 2
+
+// raise brings an older queue to this program's format, but for the record that says
+// so: start writes that, and syncs. A crash before it begins anew.
+//
+// What format 3 has and format 2 had not is the index by destination, and counts that
+// are its sum; and the checksum of a body's file, which messages of before lack.
+func (e *Engine) raise() error {
+	format, err := e.meta(metaFormat, formatVersion)
+	if err != nil || format == formatVersion {
+		return err
+	}
+	if format < oldestFormat || format > formatVersion {
+		return fmt.Errorf("it has format %d, this program knows %d to %d: start the program that wrote it, or a newer one", format, oldestFormat, formatVersion)
+	}
+	e.log.Info().Uint64("from", format).Int("to", formatVersion).Msg("queue: an older program wrote it; each message gets its place in the index by destination")
+	// What a crash left: the older program may have run since.
+	b := e.db.NewBatch()
+	if err := b.DeleteRange([]byte{keyDestination}, []byte{keyDestination + 1}, nil); err != nil {
+		return err
+	}
+	var sum counts
+	var werr error
+	messages := 0
+	err = e.scan(0, func(s *stored) bool {
+		if s.err != nil {
+			return true // who claims it sets it aside
+		}
+		messages++
+		for _, d := range s.state.destinations(s.id) {
+			sum.add(d.counts())
+			if werr = b.Set(d.key(), nil, nil); werr != nil {
+				return false
+			}
+		}
+		if b.Len() >= maxGroup {
+			if werr = guard(e.stop, func() error { return b.Commit(pebble.NoSync) }); werr == nil {
+				b = e.db.NewBatch()
+			}
+		}
+		return werr == nil
+	})
+	if err == nil {
+		err = werr
+	}
+	if err == nil {
+		err = b.Set(metaCounts, sum.record(), nil)
+	}
+	if err == nil {
+		err = guard(e.stop, func() error { return b.Commit(pebble.NoSync) })
+	}
+	if err != nil {
+		return fmt.Errorf("raise it from format %d to %d: %w", format, formatVersion, err)
+	}
+	e.log.Info().Int("messages", messages).Msg("queue: the index by destination is complete")
+	return nil
+}

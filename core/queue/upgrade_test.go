@@ -1,0 +1,150 @@
+package queue
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/stagecoach-mta/stagecoach/sdk/storage/simdisk"
+)
+
+// older is a queue that the last program of that format wrote: mails that are fresh,
+// deferred, parked, held and large, and one that has ended.
+func older(t *testing.T, format int) *simdisk.Disk {
+	t.Helper()
+	f, err := os.Open(fmt.Sprintf("testdata/format-%d.tar.gz", format))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := simdisk.New()
+	for r := tar.NewReader(z); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return d
+		}
+		if err == nil && h.Typeflag == tar.TypeDir {
+			err = d.MkdirAll(h.Name, 0o700)
+		} else if err == nil {
+			var b []byte
+			if b, err = io.ReadAll(r); err == nil {
+				write(t, d, h.Name, b)
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestAnOlderQueueIsRaised: what the older program wrote is all there, with its
+// places in the new index, whether a start or a repair met it first.
+func TestAnOlderQueueIsRaised(t *testing.T) {
+	for _, way := range []string{"by a start", "by a repair", "by a start after one that was cut off"} {
+		t.Run(way, func(t *testing.T) {
+			d := older(t, 2)
+			if f := check(t, d.Clone(), false); f.Left > 0 || f.Format != 2 || len(f.Notes) != 1 {
+				t.Errorf("before: format %d, %s", f.Format, f)
+			}
+			switch way {
+			case "by a repair":
+				if f := check(t, d, true); f.Left > 0 || len(f.Problems) > 0 {
+					t.Errorf("the repair: %s", f)
+				}
+			case "by a start after one that was cut off": // and the older program went on
+				raw(t, d, func(db *pebble.DB) error {
+					return errors.Join(
+						db.Set((&destination{way: way2("reed.example"), id: 77, recipients: 1}).key(), nil, pebble.Sync),
+						db.Set((&destination{way: way2("ryan.example"), id: 78, recipients: 1, first: true}).key(), nil, pebble.Sync))
+				})
+			}
+			e := open(t, Options{FS: d, Clock: (&fakeClock{start.Add(time.Hour)}).Now})
+			if err := indexed(e); err != nil {
+				t.Error(err)
+			}
+			var got []string
+			if err := e.List(context.Background(), Filter{Domain: "ryan.example"}, func(env *Envelope) bool {
+				got = append(got, env.Subject)
+				return true
+			}); err != nil || !slices.Equal(got, []string{"fresh", "parked", "held"}) {
+				t.Errorf("listed %q, %v", got, err)
+			}
+			b, err := e.keptBreakdown(context.Background(), 0)
+			if err != nil || b.Messages != 5 || b.Recipients != 7 || b.Held != 1 || b.Tried != 1 || len(b.Destinations) != 4 {
+				t.Errorf("%+v %v", b, err)
+			}
+			text := ""
+			for _, c := range claim(t, e, start.Add(2*time.Hour), 10) {
+				text += c.Subject + " "
+				if c.Subject == "large" && len(octets(t, e, c.ID)) != 21000 {
+					t.Error("the large body is another")
+				}
+				if err := e.Commit(context.Background(), c, []Change{{Index: c.Due[0], State: Delivered}}, false); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if text != "fresh large deferred parked " {
+				t.Errorf("claimed %q", text)
+			}
+			if err := errors.Join(indexed(e), e.Close()); err != nil {
+				t.Error(err)
+			}
+			if f := check(t, d, false); f.Left > 0 || f.Format != formatVersion || len(f.Notes) > 0 {
+				t.Errorf("after: format %d, %s", f.Format, f)
+			}
+		})
+	}
+}
+
+func way2(domain string) way { return way{domain: domain} }
+
+// TestAnUnknownFormatIsRefused by name, older and newer ones.
+func TestAnUnknownFormatIsRefused(t *testing.T) {
+	for _, format := range []byte{1, formatVersion + 1} {
+		d, _ := furnished(t)
+		set(t, d, metaFormat, seal(metaFormat, []byte{recordVersion, 0, 0, 0, 0, 0, 0, 0, format}))
+		_, err := Open(Options{FS: d, Dir: "queue", Clock: (&fakeClock{start}).Now})
+		_, cerr := Check(context.Background(), CheckOptions{FS: d, Dir: "queue"})
+		for _, err := range []error{err, cerr} {
+			if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("format %d, this program knows 2 to 3", format)) {
+				t.Errorf("format %d: %v", format, err)
+			}
+		}
+	}
+}
+
+// TestCrashInRaising cuts the power while an older queue is raised: the next start
+// begins anew, and nothing is lost.
+func TestCrashInRaising(t *testing.T) {
+	c := simdisk.Checker{Command: "go test ./core/queue -run '^TestCrashInRaising$'", Most: 2, Sample: 2, Exhaust: 2, Again: 1 << 30}
+	explore(t, c, func(uint64) (*simdisk.Trial, error) {
+		d := older(t, 2)
+		log := d.Record()
+		check := func(d *simdisk.Disk, _ int) error {
+			e, err := recovered(d)
+			if err != nil {
+				return err
+			}
+			b, err := e.keptBreakdown(context.Background(), 0)
+			if err == nil && (b.Messages != 5 || b.Recipients != 7) {
+				err = fmt.Errorf("%+v", b)
+			}
+			return errors.Join(err, indexed(e), e.Close())
+		}
+		return &simdisk.Trial{Log: log, Check: check, Recover: recoverQueue}, recoverQueue(d)
+	})
+}
