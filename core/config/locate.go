@@ -57,8 +57,8 @@ func (c *Config) LocatePin(instance string) Diagnostics {
 	return l.sorted()
 }
 
-func (l *complaints) otherProgram(b *Binary) {
-	l.err(b.sumAt, fmt.Sprintf("%s is not the program that sha256 pins", b.Path),
+func (c *complaints) otherProgram(b *Binary) {
+	c.err(b.sumAt, fmt.Sprintf("%s is not the program that sha256 pins", b.Path),
 		fmt.Sprintf("If you replaced it on purpose, write what `sha256sum %s` prints; if not, find out who did.", b.Path))
 }
 

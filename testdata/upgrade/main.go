@@ -28,7 +28,7 @@ func main() {
 	marks := sdk.Plugin{
 		Name: "marks", Version: build, Summary: "Marks mail with the build that saw it",
 		Interest: &v1.FilterInterest{Events: []v1.FilterEvent{v1.FilterEvent_MESSAGE}, Effect: v1.FilterInterest_EDIT},
-		Needs: &v1.Needs{DataDir: true},
+		Needs:    &v1.Needs{DataDir: true},
 		Filter: func(_ context.Context, in *sdk.Instance) (filter.Filter, error) {
 			return &marker{in}, nil
 		},
