@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/stagecoach-mta/stagecoach/sdk"
@@ -348,6 +349,32 @@ func (s *tampered) Send(f *v1.Frame) error {
 		r.Problem, r.Response = nil, &v1.Reply_Filter{Filter: &v1.FilterReply{}}
 	}
 	return s.BidiStreamingServer.Send(f)
+}
+
+// RecvMsg is Recv, to which the SDK prefers it.
+func (s *tampered) RecvMsg(m any) error {
+	f, err := s.Recv()
+	if err != nil {
+		return err
+	}
+	b, err := proto.Marshal(f)
+	if err != nil {
+		return err
+	}
+	return proto.Unmarshal(b, m.(proto.Message))
+}
+
+// SendMsg is Send, to which the SDK prefers it.
+func (s *tampered) SendMsg(m any) error {
+	b, err := proto.Marshal(m.(proto.Message))
+	if err != nil {
+		return err
+	}
+	f := &v1.Frame{}
+	if err := proto.Unmarshal(b, f); err != nil {
+		return err
+	}
+	return s.Send(f)
 }
 
 // call is what is broken about calls of every kind.

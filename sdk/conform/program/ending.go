@@ -11,6 +11,9 @@ import (
 	"syscall"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/stagecoach-mta/stagecoach/sdk/conform"
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
@@ -185,7 +188,8 @@ func (s *suite) drainFinishes(t conform.T) {
 	if t.Failed() {
 		return
 	}
-	if err := <-drained; err != nil && ctx.Err() == nil {
+	// One that is late is drainReturns's; the plugin's clock may say so before ours.
+	if err := <-drained; err != nil && ctx.Err() == nil && status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("Drain: %v; %s", err, p.state())
 	}
 }
