@@ -79,7 +79,7 @@ func (p *Pump) Set(observers []Observer, keep time.Duration) error {
 	if err := p.Feed.SetFeed(len(observers) > 0); err != nil {
 		return err
 	}
-	var gone []*teller
+	gone := map[string]*teller{}
 	wanted := map[string]Observer{}
 	for _, o := range observers {
 		wanted[o.Name] = o
@@ -89,7 +89,7 @@ func (p *Pump) Set(observers []Observer, keep time.Duration) error {
 	for name, t := range p.running {
 		// Its caller or time-out may have changed: a new teller takes over.
 		t.cancel()
-		gone = append(gone, t)
+		gone[name] = t
 		delete(p.running, name)
 	}
 	p.mu.Unlock()
@@ -97,15 +97,9 @@ func (p *Pump) Set(observers []Observer, keep time.Duration) error {
 		<-t.done
 	}
 	for _, o := range wanted {
-		seen, known, err := p.Feed.Seen(o.Name)
+		seen, err := p.place(o.Name, gone[o.Name])
 		if err != nil {
 			return err
-		}
-		if !known {
-			seen = p.Feed.Latest()
-			if err := p.Feed.SetSeen(o.Name, seen, 0); err != nil {
-				return err
-			}
 		}
 		ctx, cancel := context.WithCancel(p.ctx)
 		t := &teller{observer: o, cancel: cancel, done: make(chan struct{}), seen: seen}
@@ -118,6 +112,20 @@ func (p *Pump) Set(observers []Observer, keep time.Duration) error {
 		})
 	}
 	return nil
+}
+
+// place is where an observer goes on: where its teller before this one stood,
+// whose last note may not be in the feed yet, or what the feed knows.
+func (p *Pump) place(name string, before *teller) (uint64, error) {
+	if before != nil {
+		return before.seen, nil // it has ended, nobody writes it
+	}
+	seen, known, err := p.Feed.Seen(name)
+	if err != nil || known {
+		return seen, err
+	}
+	seen = p.Feed.Latest()
+	return seen, p.Feed.SetSeen(name, seen, 0)
 }
 
 // Close gives up what is under way: it is told again by the next run.
