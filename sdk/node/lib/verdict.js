@@ -55,11 +55,21 @@ export class Verdict {
     return this;
   }
 
-  /** Sets tags.NAME, which routes and later filters read, to a string, a number, a boolean or a list of strings. */
+  /**
+   * Sets tags.NAME, which routes and later filters read, to a string, a number, a
+   * boolean, a list of strings, or an object or Map of those: values by name, which
+   * routes read as tags.NAME.KEY or tags.NAME["key"]. A key may be any text, so that
+   * a domain can be one. TypeError for anything else; a map within one is something
+   * else.
+   */
   tag(name, value) {
-    const field = { string: 'text', number: 'number', boolean: 'flag' }[typeof value];
-    if (!field && !Array.isArray(value)) throw new TypeError(`tag ${name}: a string, a number, a boolean or a list of strings, not ${value}`);
-    this.reply.tags[name] = field ? { value: field, [field]: value } : { value: 'list', list: { values: value.map(String) } };
+    const entries = entriesOf(value);
+    if (entries) {
+      const made = entries.map(([key, one]) => [key, tagOf(`${name}[${JSON.stringify(key)}]`, one)]);
+      this.reply.tags[name] = { value: 'map', map: { entries: Object.fromEntries(made) } };
+    } else {
+      this.reply.tags[name] = tagOf(name, value);
+    }
     return this;
   }
 
@@ -137,6 +147,19 @@ export class Verdict {
     this.reply.inject.push({ sender, recipients: recipients.map((address, index) => ({ address, index })), message: message.ref });
     return this;
   }
+}
+
+// The pairs of a Map or a plain object; null for anything else.
+function entriesOf(value) {
+  if (value instanceof Map) return [...value];
+  const plain = value !== null && typeof value === 'object' && [Object.prototype, null].includes(Object.getPrototypeOf(value));
+  return plain ? Object.entries(value) : null;
+}
+
+function tagOf(where, value) {
+  const field = { string: 'text', number: 'number', boolean: 'flag' }[typeof value];
+  if (!field && !Array.isArray(value)) throw new TypeError(`tag ${where}: a string, a number, a boolean or a list of strings, not ${value}`);
+  return field ? { value: field, [field]: value } : { value: 'list', list: { values: value.map(String) } };
 }
 
 // A field's value begins with the space that follows the colon.

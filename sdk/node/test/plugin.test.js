@@ -46,6 +46,7 @@ class Subject extends stagecoach.Filter {
     if (subject === 'stuck') await this.go.promise;
     if (subject === 'break') throw new RangeError('broken');
     if (subject === 'odd') return 'REJECT';
+    if (subject === 'tags') return stagecoach.accept().tag('dkim', { 'hanks.example': 'pass', n: 2.5, b: true, l: ['p'] }).tag('none', {});
     if (subject === 'unavailable') throw new Failure('UNAVAILABLE', 'no database', stagecoach.smtpReply(451, '4.3.2', 'Come back'));
     const word = this.config.forbid.find((w) => subject.toLowerCase().includes(w));
     if (word) {
@@ -87,6 +88,13 @@ runs('verdict, metrics, health', async (subject) => {
   assert.equal((await subject.control('health')).ok, true);
   await subject.ask(message('Subject: ill\n\n'));
   assert.deepEqual(await subject.control('health'), { ok: false, detail: 'no list' });
+});
+
+runs('a tag of values by name reaches the core', async (subject) => {
+  const { tags } = await subject.ask(message('Subject: tags\n\n'));
+  const { entries } = tags.dkim.map;
+  assert.deepEqual([tags.dkim.value, entries['hanks.example'].text, entries.n.number, entries.b.flag, entries.l.list.values], ['map', 'pass', 2.5, true, ['p']]);
+  assert.equal(tags.none.value, 'map');
 });
 
 runs('failures are no verdicts', async (subject, value) => {

@@ -22,7 +22,17 @@ test('a verdict says all of it', () => {
     ['insertHeader', 'insertHeader', 'replaceHeader', 'deleteHeader', 'addRecipient', 'deleteRecipient', 'setSender', 'replaceBody']);
   assert.deepEqual(r.edits.slice(0, 2).map((e) => String(e.insertHeader.field.value)), [' one', ' two']);
   assert.equal(r.inject[0].recipients[0].address, 'tom@hanks.example');
-  assert.throws(() => accept().tag('x', { a: 1 }), /a string, a number/);
+});
+
+test('a tag may be values by name', () => {
+  const { reply: r } = accept().tag('dkim', { 'hanks.example': 'pass', n: 2.5, b: true, l: ['p'] }).tag('none', new Map()).tag('m', new Map([['k', 'v']]));
+  assert.deepEqual(Object.entries(r.tags.dkim.map.entries).map(([k, t]) => [k, t[t.value]]), [['hanks.example', 'pass'], ['n', 2.5], ['b', true], ['l', { values: ['p'] }]]);
+  assert.deepEqual([r.tags.none, r.tags.m.map.entries.k.text], [{ value: 'map', map: { entries: {} } }, 'v']);
+  for (const [value, where] of [[{ in: { k: 'v' } }, 't["in"]'], [null, 't'], [new Date(), 't'], [{ k: null }, 't["k"]']]) {
+    const v = accept();
+    assert.throws(() => v.tag('t', value), (e) => e instanceof TypeError && e.message.startsWith(`tag ${where}: a string, a number`));
+    assert.deepEqual(v.reply.tags, {});
+  }
 });
 
 test('actions', () => {

@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Iterable, Optional, Union
+from typing import Iterable, Mapping, Optional, Union
 
 from stagecoach.fail import smtp_reply
 from stagecoach.mail import INLINE_LIMIT, Message
 from stagecoach.v1 import common_pb2, filter_pb2
 
-TagValue = Union[str, float, bool, Iterable[str]]
+Scalar = Union[str, float, bool, Iterable[str]]
+TagValue = Union[Scalar, Mapping[str, Scalar]]
 
 
 class Verdict:
@@ -59,17 +60,18 @@ class Verdict:
 
     def tag(self, name: str, value: TagValue) -> Verdict:
         """Sets tags.NAME, which routes and later filters read, to a string, a
-        number, true or false, or a list of strings."""
-        t = self.reply.tags[name]
-        if isinstance(value, bool):
-            t.flag = value
-        elif isinstance(value, str):
-            t.text = value
-        elif isinstance(value, (int, float)):
-            t.number = value
+        number, true or false, a list of strings, or a dict of those: values by name,
+        which routes read as tags.NAME.KEY or tags.NAME["key"]. A key may be any
+        text, so that a domain can be one. TypeError for anything else; a dict within
+        a dict is something else."""
+        tag = common_pb2.Tag()
+        if isinstance(value, Mapping):
+            tag.map.SetInParent()
+            for key, one in value.items():
+                _set_tag(tag.map.entries[key], "%s[%r]" % (name, key), one)
         else:
-            t.list.values.extend(value)
-            t.list.SetInParent()
+            _set_tag(tag, name, value)
+        self.reply.tags[name].CopyFrom(tag)
         return self
 
     # Edits count only from a filter that declared effect = "EDIT".
@@ -150,6 +152,20 @@ class Verdict:
         for n, address in enumerate(recipients):
             i.recipients.add(address=address, index=n)
         return self
+
+
+def _set_tag(tag: common_pb2.Tag, where: str, value: Scalar) -> None:
+    if isinstance(value, bool):
+        tag.flag = value
+    elif isinstance(value, str):
+        tag.text = value
+    elif isinstance(value, (int, float)):
+        tag.number = value
+    elif isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray, Mapping)):
+        tag.list.values.extend(value)
+        tag.list.SetInParent()
+    else:
+        raise TypeError("tag %s: a string, a number, True, False or a list of strings, not %r" % (where, value))
 
 
 def _field_value(value: Union[str, bytes]) -> bytes:

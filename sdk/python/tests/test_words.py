@@ -31,6 +31,18 @@ class Verdicts(unittest.TestCase):
         self.assertEqual((r.edits[1].insert_header.position, list(r.edits[4].add_recipient.recipient.notify)), (-1, ["NEVER"]))
         self.assertEqual((r.hints.next_hop, r.note, r.score, r.inject[0].recipients[0].address), ("192.0.2.1:25", "seen", -1.5, "tom@hanks.example"))
 
+    def test_a_tag_may_be_values_by_name(self):
+        r = accept().tag("dkim", {"hanks.example": "pass", "n": 2.5, "b": True, "l": ["p"]}).tag("none", {}).reply
+        m = r.tags["dkim"].map.entries
+        self.assertEqual((m["hanks.example"].text, m["n"].number, m["b"].flag, list(m["l"].list.values), len(m)), ("pass", 2.5, True, ["p"], 4))
+        self.assertEqual(r.tags["none"].WhichOneof("value"), "map")
+        self.assertEqual(accept().tag("t", ["a"]).tag("t", {"k": "v"}).reply.tags["t"].WhichOneof("value"), "map")
+        for value, where in (({"in": {"k": "v"}}, "tag t\\['in'\\]: "), (None, "tag t: "), (b"octets", "tag t: "), ({"k": None}, "tag t\\['k'\\]: ")):
+            v = accept()
+            with self.assertRaisesRegex(TypeError, where + "a string, a number"):
+                v.tag("t", value)
+            self.assertEqual(len(v.reply.tags), 0)
+
     def test_actions(self):
         for verdict, want in ((accept(), V.ACCEPT), (discard(), V.DISCARD), (hold("why"), V.HOLD), (disconnect(421, "4.3.2", "Bye"), V.DISCONNECT)):
             self.assertEqual(verdict.reply.verdict.action, want)
