@@ -68,7 +68,11 @@ type policy struct {
 	Rules []rule   `json:"rules"`
 	// Program is the descriptor of the program's open file, for a user who cannot
 	// reach its path; 0: none.
-	Program   int    `json:"program,omitempty"`
+	Program int `json:"program,omitempty"`
+	// NetNamespace and PIDNamespace: it is in one of its own already.
+	NetNamespace bool `json:"net_namespace,omitempty"`
+	PIDNamespace bool `json:"pid_namespace,omitempty"`
+
 	Network   bool   `json:"network,omitempty"`
 	Files     uint64 `json:"files,omitempty"`
 	Processes uint64 `json:"processes,omitempty"`
@@ -100,6 +104,9 @@ var (
 	}
 	devicePaths = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"}
 )
+
+// openSockets is what no version of Landlock denies that was tried (ABI 7).
+const openSockets = "sockets of other programs in the file system (it runs as the core's user; give its sandbox a user of its own)"
 
 // confinement is one process's way into its sandbox.
 type confinement struct {
@@ -149,6 +156,10 @@ func (h *Host) confine(cmd *exec.Cmd, s *Spec, dir string, namespaces bool) (*co
 			c.missing = append(c.missing, fmt.Sprintf("user %s (the core does not run as root)", box.User))
 		}
 	}
+	if len(s.Command) > 0 && attr.Credential == nil {
+		// Not told of bundled ones: they are the core's own program.
+		c.missing = append(c.missing, openSockets)
+	}
 	c.isolate(attr, box, root, namespaces)
 	cmd.ExtraFiles = append(cmd.ExtraFiles, c.theirs)
 	cmd.Args = append(append([]string{h.opts.Executable}, SandboxCommand...), strconv.Itoa(2+len(cmd.ExtraFiles)))
@@ -171,9 +182,6 @@ func (h *Host) confine(cmd *exec.Cmd, s *Spec, dir string, namespaces bool) (*co
 // no process that outlives it.
 func (c *confinement) isolate(attr *syscall.SysProcAttr, box *Sandbox, root, namespaces bool) {
 	if !namespaces {
-		if !box.Network {
-			c.missing = append(c.missing, "network other than TCP (this process may make no network namespace)")
-		}
 		c.missing = append(c.missing, "the end of all that it starts (this process may make no process namespace)")
 		if root && box.UID == 0 && box.Processes > 0 {
 			c.missing = append(c.missing, "processes (root's are not limited; the plugin is ended when it has more)")
@@ -181,8 +189,10 @@ func (c *confinement) isolate(attr *syscall.SysProcAttr, box *Sandbox, root, nam
 		return
 	}
 	attr.Cloneflags = syscall.CLONE_NEWPID
+	c.policy.PIDNamespace = true
 	if !box.Network {
 		attr.Cloneflags |= syscall.CLONE_NEWNET
+		c.policy.NetNamespace = true
 	}
 	switch {
 	case !root:

@@ -147,43 +147,24 @@ func limit(resource int, n uint64) error {
 func (p *policy) landlock() (missing []string, err error) {
 	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 {
-		return []string{fmt.Sprintf("paths (this kernel has no Landlock: %v)", errno)}, nil
+		abi = 0
 	}
-	handled, scoped := uint64(fsHandled), uint64(unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET|unix.LANDLOCK_SCOPE_SIGNAL)
-	if abi < 2 {
-		handled &^= unix.LANDLOCK_ACCESS_FS_REFER
+	attr, missing := p.restrictions(int(abi))
+	if abi == 0 {
+		return missing, nil
 	}
-	if abi < 3 {
-		handled &^= unix.LANDLOCK_ACCESS_FS_TRUNCATE
-		missing = append(missing, "truncating files outside (Landlock before Linux 6.2)")
-	}
-	var net uint64
-	if !p.Network {
-		net = unix.LANDLOCK_ACCESS_NET_BIND_TCP | unix.LANDLOCK_ACCESS_NET_CONNECT_TCP
-	}
-	if abi < 4 {
-		net = 0
-	}
-	if abi < 5 {
-		handled &^= unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
-	}
-	if abi < 6 {
-		scoped = 0
-		missing = append(missing, "signals and abstract sockets of others (Landlock before Linux 6.12)")
-	}
-	attr := unix.LandlockRulesetAttr{Handled_access_fs: handled, Handled_access_net: net, Scoped: scoped}
 	ruleset, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)
 	if errno != 0 {
 		return missing, fmt.Errorf("sandbox: landlock: %w", errno)
 	}
 	defer unix.Close(int(ruleset))
 	for _, r := range p.Rules {
-		if err := allow(int(ruleset), r, handled); err != nil {
+		if err := allow(int(ruleset), r, attr.Handled_access_fs); err != nil {
 			return missing, fmt.Errorf("sandbox: landlock: %s: %w", r.Path, err)
 		}
 	}
 	if p.Program > 0 {
-		if err := allow(int(ruleset), rule{mayRun, "/proc/self/fd/" + strconv.Itoa(p.Program)}, handled); err != nil {
+		if err := allow(int(ruleset), rule{mayRun, "/proc/self/fd/" + strconv.Itoa(p.Program)}, attr.Handled_access_fs); err != nil {
 			return missing, fmt.Errorf("sandbox: landlock: %s: %w", p.Path, err)
 		}
 	}
@@ -191,6 +172,47 @@ func (p *policy) landlock() (missing []string, err error) {
 		return missing, fmt.Errorf("sandbox: landlock: %w", errno)
 	}
 	return missing, nil
+}
+
+// restrictions are what Landlock's version abi is asked for (0: the kernel has
+// none), and the limits that hold neither by it nor by the namespaces.
+func (p *policy) restrictions(abi int) (attr unix.LandlockRulesetAttr, missing []string) {
+	attr.Handled_access_fs = fsHandled
+	switch {
+	case abi < 1:
+		attr.Handled_access_fs = 0
+		missing = append(missing, "paths (this kernel has no Landlock)")
+	case abi < 2:
+		attr.Handled_access_fs &^= unix.LANDLOCK_ACCESS_FS_REFER
+		fallthrough
+	case abi < 3:
+		attr.Handled_access_fs &^= unix.LANDLOCK_ACCESS_FS_TRUNCATE
+		missing = append(missing, "truncating files outside (Landlock before Linux 6.2)")
+		fallthrough
+	case abi < 5:
+		attr.Handled_access_fs &^= unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
+	}
+	if abi >= 4 && !p.Network {
+		attr.Handled_access_net = unix.LANDLOCK_ACCESS_NET_BIND_TCP | unix.LANDLOCK_ACCESS_NET_CONNECT_TCP
+	}
+	switch {
+	case p.Network || p.NetNamespace:
+	case abi >= 4:
+		missing = append(missing, "network other than TCP (this process may make no network namespace)")
+	default:
+		missing = append(missing, "network (this process may make no network namespace, and Landlock before Linux 6.7 does not limit TCP)")
+	}
+	if abi >= 6 {
+		attr.Scoped = unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET | unix.LANDLOCK_SCOPE_SIGNAL
+		return attr, missing
+	}
+	if !p.PIDNamespace {
+		missing = append(missing, "signals to others (this process may make no process namespace; Landlock before Linux 6.12)")
+	}
+	if !p.NetNamespace {
+		missing = append(missing, "abstract sockets of others (no network namespace; Landlock before Linux 6.12)")
+	}
+	return attr, missing
 }
 
 // allow adds a rule. A path that is not there, or that this user cannot reach,
