@@ -25,6 +25,9 @@ func Handler(s Storage) stream.Handler {
 			resp, err := s.Deposit(ctx, d)
 			return finish(&v1.StorageReply{Op: &v1.StorageReply_Deposit{Deposit: resp}}, err)
 		}
+		if r, done, err := administer(ctx, s, req, send); done {
+			return r, err
+		}
 		account, err := s.Open(ctx, req.GetAccount())
 		if err != nil {
 			return nil, err

@@ -226,6 +226,9 @@ type StorageCall struct {
 	//	*StorageCall_Search
 	//	*StorageCall_Quota
 	//	*StorageCall_Watch
+	//	*StorageCall_Accounts
+	//	*StorageCall_Check
+	//	*StorageCall_Backup
 	Op            isStorageCall_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -410,6 +413,33 @@ func (x *StorageCall) GetWatch() *WatchRequest {
 	return nil
 }
 
+func (x *StorageCall) GetAccounts() *AccountsRequest {
+	if x != nil {
+		if x, ok := x.Op.(*StorageCall_Accounts); ok {
+			return x.Accounts
+		}
+	}
+	return nil
+}
+
+func (x *StorageCall) GetCheck() *CheckRequest {
+	if x != nil {
+		if x, ok := x.Op.(*StorageCall_Check); ok {
+			return x.Check
+		}
+	}
+	return nil
+}
+
+func (x *StorageCall) GetBackup() *BackupRequest {
+	if x != nil {
+		if x, ok := x.Op.(*StorageCall_Backup); ok {
+			return x.Backup
+		}
+	}
+	return nil
+}
+
 type isStorageCall_Op interface {
 	isStorageCall_Op()
 }
@@ -474,6 +504,20 @@ type StorageCall_Watch struct {
 	Watch *WatchRequest `protobuf:"bytes,24,opt,name=watch,proto3,oneof"`
 }
 
+type StorageCall_Accounts struct {
+	// For the administrator; account is empty. A storage that does not offer one
+	// answers UNSUPPORTED.
+	Accounts *AccountsRequest `protobuf:"bytes,40,opt,name=accounts,proto3,oneof"`
+}
+
+type StorageCall_Check struct {
+	Check *CheckRequest `protobuf:"bytes,41,opt,name=check,proto3,oneof"`
+}
+
+type StorageCall_Backup struct {
+	Backup *BackupRequest `protobuf:"bytes,42,opt,name=backup,proto3,oneof"`
+}
+
 func (*StorageCall_Deposit) isStorageCall_Op() {}
 
 func (*StorageCall_ListMailboxes) isStorageCall_Op() {}
@@ -504,6 +548,12 @@ func (*StorageCall_Quota) isStorageCall_Op() {}
 
 func (*StorageCall_Watch) isStorageCall_Op() {}
 
+func (*StorageCall_Accounts) isStorageCall_Op() {}
+
+func (*StorageCall_Check) isStorageCall_Op() {}
+
+func (*StorageCall_Backup) isStorageCall_Op() {}
+
 // StorageReply answers with the op of the call.
 type StorageReply struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -524,6 +574,9 @@ type StorageReply struct {
 	//	*StorageReply_Search
 	//	*StorageReply_Quota
 	//	*StorageReply_Watch
+	//	*StorageReply_Accounts
+	//	*StorageReply_Check
+	//	*StorageReply_Backup
 	Op            isStorageReply_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -701,6 +754,33 @@ func (x *StorageReply) GetWatch() *ChangeEvent {
 	return nil
 }
 
+func (x *StorageReply) GetAccounts() *AccountsResponse {
+	if x != nil {
+		if x, ok := x.Op.(*StorageReply_Accounts); ok {
+			return x.Accounts
+		}
+	}
+	return nil
+}
+
+func (x *StorageReply) GetCheck() *CheckResponse {
+	if x != nil {
+		if x, ok := x.Op.(*StorageReply_Check); ok {
+			return x.Check
+		}
+	}
+	return nil
+}
+
+func (x *StorageReply) GetBackup() *BackupResponse {
+	if x != nil {
+		if x, ok := x.Op.(*StorageReply_Backup); ok {
+			return x.Backup
+		}
+	}
+	return nil
+}
+
 type isStorageReply_Op interface {
 	isStorageReply_Op()
 }
@@ -767,6 +847,19 @@ type StorageReply_Watch struct {
 	Watch *ChangeEvent `protobuf:"bytes,24,opt,name=watch,proto3,oneof"`
 }
 
+type StorageReply_Accounts struct {
+	Accounts *AccountsResponse `protobuf:"bytes,40,opt,name=accounts,proto3,oneof"`
+}
+
+type StorageReply_Check struct {
+	// check: replies with more=true while it goes on; the last one has the totals.
+	Check *CheckResponse `protobuf:"bytes,41,opt,name=check,proto3,oneof"`
+}
+
+type StorageReply_Backup struct {
+	Backup *BackupResponse `protobuf:"bytes,42,opt,name=backup,proto3,oneof"`
+}
+
 func (*StorageReply_Deposit) isStorageReply_Op() {}
 
 func (*StorageReply_ListMailboxes) isStorageReply_Op() {}
@@ -796,6 +889,12 @@ func (*StorageReply_Search) isStorageReply_Op() {}
 func (*StorageReply_Quota) isStorageReply_Op() {}
 
 func (*StorageReply_Watch) isStorageReply_Op() {}
+
+func (*StorageReply_Accounts) isStorageReply_Op() {}
+
+func (*StorageReply_Check) isStorageReply_Op() {}
+
+func (*StorageReply_Backup) isStorageReply_Op() {}
 
 // DepositRequest delivers one message into several accounts: one copy of the
 // bytes where the storage can. What is stored is a Return-Path field, a
@@ -1144,9 +1243,12 @@ type ListMailboxesResponse struct {
 	// mailboxes by name.
 	Mailboxes []*Mailbox `protobuf:"bytes,1,rep,name=mailboxes,proto3" json:"mailboxes,omitempty"`
 	// modseq of the account at that moment.
-	Modseq        uint64 `protobuf:"varint,2,opt,name=modseq,proto3" json:"modseq,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Modseq uint64 `protobuf:"varint,2,opt,name=modseq,proto3" json:"modseq,omitempty"`
+	// kept_subscriptions: names that are subscribed and have no mailbox (any more),
+	// sorted; of a request with id or name only what that asks for.
+	KeptSubscriptions []string `protobuf:"bytes,3,rep,name=kept_subscriptions,json=keptSubscriptions,proto3" json:"kept_subscriptions,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ListMailboxesResponse) Reset() {
@@ -1193,13 +1295,24 @@ func (x *ListMailboxesResponse) GetModseq() uint64 {
 	return 0
 }
 
+func (x *ListMailboxesResponse) GetKeptSubscriptions() []string {
+	if x != nil {
+		return x.KeptSubscriptions
+	}
+	return nil
+}
+
 // CreateMailboxRequest: EXISTS if there is one of that name, or of that role.
-// Parents come into being. The mailbox is subscribed. Answered with it.
+// Parents come into being. The mailbox is subscribed, and so are they, unless the
+// request says otherwise. Answered with it.
 type CreateMailboxRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// role as in Mailbox; empty: none. INVALID for one that there is not.
-	Role          string `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
+	Role string `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
+	// unsubscribed: what comes into being is not subscribed, but for a name whose
+	// subscription was kept.
+	Unsubscribed  bool `protobuf:"varint,3,opt,name=unsubscribed,proto3" json:"unsubscribed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1246,6 +1359,13 @@ func (x *CreateMailboxRequest) GetRole() string {
 		return x.Role
 	}
 	return ""
+}
+
+func (x *CreateMailboxRequest) GetUnsubscribed() bool {
+	if x != nil {
+		return x.Unsubscribed
+	}
+	return false
 }
 
 // RenameMailboxRequest takes the mailbox's children along; ids and UIDs stay.
@@ -1308,10 +1428,14 @@ func (x *RenameMailboxRequest) GetName() string {
 // DeleteMailboxRequest removes a mailbox with its messages. INVALID for INBOX.
 // Children stay; their parent is then a container.
 type DeleteMailboxRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// keep_subscription: if it was subscribed, its name stays so: RFC 9051 section
+	// 6.3.7 wants it. A mailbox that is made or comes there by that name later has
+	// the subscription, and the name is kept no more.
+	KeepSubscription bool `protobuf:"varint,2,opt,name=keep_subscription,json=keepSubscription,proto3" json:"keep_subscription,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *DeleteMailboxRequest) Reset() {
@@ -1349,6 +1473,13 @@ func (x *DeleteMailboxRequest) GetId() string {
 		return x.Id
 	}
 	return ""
+}
+
+func (x *DeleteMailboxRequest) GetKeepSubscription() bool {
+	if x != nil {
+		return x.KeepSubscription
+	}
+	return false
 }
 
 type DeleteMailboxResponse struct {
@@ -1399,10 +1530,14 @@ func (x *DeleteMailboxResponse) GetModseq() uint64 {
 // UpdateMailboxRequest changes what is set and leaves the rest. EXISTS for a role
 // that another mailbox has. Answered with the mailbox.
 type UpdateMailboxRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Subscribed    *bool                  `protobuf:"varint,2,opt,name=subscribed,proto3,oneof" json:"subscribed,omitempty"`
-	Role          *string                `protobuf:"bytes,3,opt,name=role,proto3,oneof" json:"role,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Id         string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Subscribed *bool                  `protobuf:"varint,2,opt,name=subscribed,proto3,oneof" json:"subscribed,omitempty"`
+	Role       *string                `protobuf:"bytes,3,opt,name=role,proto3,oneof" json:"role,omitempty"`
+	// name, with id empty: the mailbox of that name; or a name whose subscription was
+	// kept, which ends with subscribed=false and is answered with a mailbox that has
+	// the name alone. NOT_FOUND for any other.
+	Name          string `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1454,6 +1589,13 @@ func (x *UpdateMailboxRequest) GetSubscribed() bool {
 func (x *UpdateMailboxRequest) GetRole() string {
 	if x != nil && x.Role != nil {
 		return *x.Role
+	}
+	return ""
+}
+
+func (x *UpdateMailboxRequest) GetName() string {
+	if x != nil {
+		return x.Name
 	}
 	return ""
 }
@@ -1983,11 +2125,14 @@ func (x *Summary) GetSentMs() int64 {
 // MailAddress: name and address; a group begins with one that has only
 // local_part (the group's name) and group=START, and ends with group=END.
 type MailAddress struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	LocalPart     []byte                 `protobuf:"bytes,2,opt,name=local_part,json=localPart,proto3" json:"local_part,omitempty"`
-	Domain        []byte                 `protobuf:"bytes,3,opt,name=domain,proto3" json:"domain,omitempty"`
-	Group         MailAddress_Group      `protobuf:"varint,4,opt,name=group,proto3,enum=stagecoach.plugin.v1.MailAddress_Group" json:"group,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Name      []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	LocalPart []byte                 `protobuf:"bytes,2,opt,name=local_part,json=localPart,proto3" json:"local_part,omitempty"`
+	Domain    []byte                 `protobuf:"bytes,3,opt,name=domain,proto3" json:"domain,omitempty"`
+	Group     MailAddress_Group      `protobuf:"varint,4,opt,name=group,proto3,enum=stagecoach.plugin.v1.MailAddress_Group" json:"group,omitempty"`
+	// route of an address that has one, "@a.example,@b.example" (RFC 5322 section
+	// 4.4: obs-route, without the colon).
+	Route         []byte `protobuf:"bytes,5,opt,name=route,proto3" json:"route,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2048,6 +2193,13 @@ func (x *MailAddress) GetGroup() MailAddress_Group {
 		return x.Group
 	}
 	return MailAddress_NONE
+}
+
+func (x *MailAddress) GetRoute() []byte {
+	if x != nil {
+		return x.Route
+	}
+	return nil
 }
 
 // Part is a MIME entity (RFC 2045) with its place in the message, in octets. A
@@ -2292,7 +2444,11 @@ type AppendRequest struct {
 	MailboxId string                   `protobuf:"bytes,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`
 	Messages  []*AppendRequest_Message `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
 	// quota_bytes of the account, as in DepositRequest.
-	QuotaBytes    int64 `protobuf:"varint,3,opt,name=quota_bytes,json=quotaBytes,proto3" json:"quota_bytes,omitempty"`
+	QuotaBytes int64 `protobuf:"varint,3,opt,name=quota_bytes,json=quotaBytes,proto3" json:"quota_bytes,omitempty"`
+	// replaces: this message goes in the same change, whatever its flags, and leaves
+	// a tombstone (RFC 8508); its octets count as free. NOT_FOUND if it is not there:
+	// then nothing is stored. INVALID unless exactly one message is brought.
+	Replaces      *AppendRequest_Replaced `protobuf:"bytes,4,opt,name=replaces,proto3" json:"replaces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2348,13 +2504,23 @@ func (x *AppendRequest) GetQuotaBytes() int64 {
 	return 0
 }
 
+func (x *AppendRequest) GetReplaces() *AppendRequest_Replaced {
+	if x != nil {
+		return x.Replaces
+	}
+	return nil
+}
+
 type AppendResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// uid_validity of the mailbox.
 	UidValidity uint32 `protobuf:"varint,1,opt,name=uid_validity,json=uidValidity,proto3" json:"uid_validity,omitempty"`
 	// uids, one per message, growing.
-	Uids          []uint32 `protobuf:"varint,2,rep,packed,name=uids,proto3" json:"uids,omitempty"`
-	Modseq        uint64   `protobuf:"varint,3,opt,name=modseq,proto3" json:"modseq,omitempty"`
+	Uids   []uint32 `protobuf:"varint,2,rep,packed,name=uids,proto3" json:"uids,omitempty"`
+	Modseq uint64   `protobuf:"varint,3,opt,name=modseq,proto3" json:"modseq,omitempty"`
+	// replaced: what replaces named is gone. A storage older than that field stores
+	// the message, leaves this false, and the caller removes the other one itself.
+	Replaced      bool `protobuf:"varint,4,opt,name=replaced,proto3" json:"replaced,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2408,6 +2574,13 @@ func (x *AppendResponse) GetModseq() uint64 {
 		return x.Modseq
 	}
 	return 0
+}
+
+func (x *AppendResponse) GetReplaced() bool {
+	if x != nil {
+		return x.Replaced
+	}
+	return false
 }
 
 // SetFlagsRequest. Flags are "\\Seen", "\\Answered", "\\Flagged", "\\Deleted",
@@ -2935,6 +3108,10 @@ func (x *SearchResponse) GetModseq() uint64 {
 // Criterion is a tree. Text is UTF-8, compared as a substring without case
 // after decoding (RFC 2047, content-transfer-encoding, charset). INVALID for one
 // without a test; the bundled storages take 10000 tests, nested 100 deep.
+//
+// A header test of From, Sender, Reply-To, To, Cc or Bcc also finds a value in what
+// the field says, comments and folding aside: each name, and each address as
+// local-part "@" domain.
 type Criterion struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Test:
@@ -2956,6 +3133,7 @@ type Criterion struct {
 	//	*Criterion_Saved
 	//	*Criterion_MessageId
 	//	*Criterion_ThreadId
+	//	*Criterion_SentDay
 	Test          isCriterion_Test `protobuf_oneof:"test"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3151,6 +3329,15 @@ func (x *Criterion) GetThreadId() string {
 	return ""
 }
 
+func (x *Criterion) GetSentDay() *TimeRange {
+	if x != nil {
+		if x, ok := x.Test.(*Criterion_SentDay); ok {
+			return x.SentDay
+		}
+	}
+	return nil
+}
+
 type isCriterion_Test interface {
 	isCriterion_Test()
 }
@@ -3232,6 +3419,13 @@ type Criterion_ThreadId struct {
 	ThreadId string `protobuf:"bytes,17,opt,name=thread_id,json=threadId,proto3,oneof"`
 }
 
+type Criterion_SentDay struct {
+	// sent_day: the day that stands in the Date field, whatever its zone says: a
+	// half-open range whose ends are midnights in UTC. What has no Date is never
+	// found.
+	SentDay *TimeRange `protobuf:"bytes,18,opt,name=sent_day,json=sentDay,proto3,oneof"`
+}
+
 func (*Criterion_AllOf) isCriterion_Test() {}
 
 func (*Criterion_AnyOf) isCriterion_Test() {}
@@ -3265,6 +3459,8 @@ func (*Criterion_Saved) isCriterion_Test() {}
 func (*Criterion_MessageId) isCriterion_Test() {}
 
 func (*Criterion_ThreadId) isCriterion_Test() {}
+
+func (*Criterion_SentDay) isCriterion_Test() {}
 
 type UIDRanges struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3664,6 +3860,301 @@ func (x *ChangeEvent) GetMailboxes() bool {
 	return false
 }
 
+// AccountsRequest asks whose mailboxes the storage keeps, page by page.
+type AccountsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// after: only names that sort after this one, by their octets; empty: from the
+	// first on.
+	After string `protobuf:"bytes,1,opt,name=after,proto3" json:"after,omitempty"`
+	// limit of the names in one answer; 0: as many as the storage likes to give.
+	Limit         int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccountsRequest) Reset() {
+	*x = AccountsRequest{}
+	mi := &file_storage_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccountsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccountsRequest) ProtoMessage() {}
+
+func (x *AccountsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_storage_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccountsRequest.ProtoReflect.Descriptor instead.
+func (*AccountsRequest) Descriptor() ([]byte, []int) {
+	return file_storage_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *AccountsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *AccountsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type AccountsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// accounts, growing; none: there are no more.
+	Accounts      []string `protobuf:"bytes,1,rep,name=accounts,proto3" json:"accounts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccountsResponse) Reset() {
+	*x = AccountsResponse{}
+	mi := &file_storage_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccountsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccountsResponse) ProtoMessage() {}
+
+func (x *AccountsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_storage_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccountsResponse.ProtoReflect.Descriptor instead.
+func (*AccountsResponse) Descriptor() ([]byte, []int) {
+	return file_storage_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *AccountsResponse) GetAccounts() []string {
+	if x != nil {
+		return x.Accounts
+	}
+	return nil
+}
+
+// CheckRequest verifies all that the storage keeps, while it serves, and with
+// repair mends what can be mended. A repair that was cut off may be repeated.
+type CheckRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Repair        bool                   `protobuf:"varint,1,opt,name=repair,proto3" json:"repair,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckRequest) Reset() {
+	*x = CheckRequest{}
+	mi := &file_storage_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckRequest) ProtoMessage() {}
+
+func (x *CheckRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_storage_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
+func (*CheckRequest) Descriptor() ([]byte, []int) {
+	return file_storage_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *CheckRequest) GetRepair() bool {
+	if x != nil {
+		return x.Repair
+	}
+	return false
+}
+
+type CheckResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// checked so far, by kind; the last reply has the totals.
+	Checked []*CheckResponse_Checked `protobuf:"bytes,1,rep,name=checked,proto3" json:"checked,omitempty"`
+	// findings since the reply before.
+	Findings      []*CheckResponse_Finding `protobuf:"bytes,2,rep,name=findings,proto3" json:"findings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckResponse) Reset() {
+	*x = CheckResponse{}
+	mi := &file_storage_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckResponse) ProtoMessage() {}
+
+func (x *CheckResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_storage_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
+func (*CheckResponse) Descriptor() ([]byte, []int) {
+	return file_storage_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *CheckResponse) GetChecked() []*CheckResponse_Checked {
+	if x != nil {
+		return x.Checked
+	}
+	return nil
+}
+
+func (x *CheckResponse) GetFindings() []*CheckResponse_Finding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+// BackupRequest makes a copy of all that the storage keeps, as it is at one moment,
+// while it serves: a directory whose files nobody changes any more, below the
+// storage's data directory, made of links where that is possible. Put in place of
+// the data directory of a storage that is stopped, it is that storage.
+type BackupRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// remove the copy, whose caller has taken what it wants; there is one at a time.
+	Remove        bool `protobuf:"varint,1,opt,name=remove,proto3" json:"remove,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupRequest) Reset() {
+	*x = BackupRequest{}
+	mi := &file_storage_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupRequest) ProtoMessage() {}
+
+func (x *BackupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_storage_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
+func (*BackupRequest) Descriptor() ([]byte, []int) {
+	return file_storage_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *BackupRequest) GetRemove() bool {
+	if x != nil {
+		return x.Remove
+	}
+	return false
+}
+
+type BackupResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// path of the directory; empty if it was removed.
+	Path          string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupResponse) Reset() {
+	*x = BackupResponse{}
+	mi := &file_storage_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupResponse) ProtoMessage() {}
+
+func (x *BackupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_storage_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
+func (*BackupResponse) Descriptor() ([]byte, []int) {
+	return file_storage_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *BackupResponse) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
 type DepositRequest_Target struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// key of this delivery within the queue id: the recipient's index.
@@ -3684,7 +4175,7 @@ type DepositRequest_Target struct {
 
 func (x *DepositRequest_Target) Reset() {
 	*x = DepositRequest_Target{}
-	mi := &file_storage_proto_msgTypes[40]
+	mi := &file_storage_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3696,7 +4187,7 @@ func (x *DepositRequest_Target) String() string {
 func (*DepositRequest_Target) ProtoMessage() {}
 
 func (x *DepositRequest_Target) ProtoReflect() protoreflect.Message {
-	mi := &file_storage_proto_msgTypes[40]
+	mi := &file_storage_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3771,7 +4262,7 @@ type DepositResponse_Result struct {
 
 func (x *DepositResponse_Result) Reset() {
 	*x = DepositResponse_Result{}
-	mi := &file_storage_proto_msgTypes[41]
+	mi := &file_storage_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3783,7 +4274,7 @@ func (x *DepositResponse_Result) String() string {
 func (*DepositResponse_Result) ProtoMessage() {}
 
 func (x *DepositResponse_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_storage_proto_msgTypes[41]
+	mi := &file_storage_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3844,7 +4335,7 @@ type SnapshotResponse_Keywords struct {
 
 func (x *SnapshotResponse_Keywords) Reset() {
 	*x = SnapshotResponse_Keywords{}
-	mi := &file_storage_proto_msgTypes[42]
+	mi := &file_storage_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3856,7 +4347,7 @@ func (x *SnapshotResponse_Keywords) String() string {
 func (*SnapshotResponse_Keywords) ProtoMessage() {}
 
 func (x *SnapshotResponse_Keywords) ProtoReflect() protoreflect.Message {
-	mi := &file_storage_proto_msgTypes[42]
+	mi := &file_storage_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3912,7 +4403,7 @@ type FetchResponse_Item struct {
 
 func (x *FetchResponse_Item) Reset() {
 	*x = FetchResponse_Item{}
-	mi := &file_storage_proto_msgTypes[43]
+	mi := &file_storage_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3924,7 +4415,7 @@ func (x *FetchResponse_Item) String() string {
 func (*FetchResponse_Item) ProtoMessage() {}
 
 func (x *FetchResponse_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_storage_proto_msgTypes[43]
+	mi := &file_storage_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4016,7 +4507,7 @@ type AppendRequest_Message struct {
 
 func (x *AppendRequest_Message) Reset() {
 	*x = AppendRequest_Message{}
-	mi := &file_storage_proto_msgTypes[44]
+	mi := &file_storage_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4028,7 +4519,7 @@ func (x *AppendRequest_Message) String() string {
 func (*AppendRequest_Message) ProtoMessage() {}
 
 func (x *AppendRequest_Message) ProtoReflect() protoreflect.Message {
-	mi := &file_storage_proto_msgTypes[44]
+	mi := &file_storage_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4065,11 +4556,206 @@ func (x *AppendRequest_Message) GetReceivedMs() int64 {
 	return 0
 }
 
+type AppendRequest_Replaced struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	MailboxId     string                 `protobuf:"bytes,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`
+	Uid           uint32                 `protobuf:"varint,2,opt,name=uid,proto3" json:"uid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AppendRequest_Replaced) Reset() {
+	*x = AppendRequest_Replaced{}
+	mi := &file_storage_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppendRequest_Replaced) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppendRequest_Replaced) ProtoMessage() {}
+
+func (x *AppendRequest_Replaced) ProtoReflect() protoreflect.Message {
+	mi := &file_storage_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppendRequest_Replaced.ProtoReflect.Descriptor instead.
+func (*AppendRequest_Replaced) Descriptor() ([]byte, []int) {
+	return file_storage_proto_rawDescGZIP(), []int{21, 1}
+}
+
+func (x *AppendRequest_Replaced) GetMailboxId() string {
+	if x != nil {
+		return x.MailboxId
+	}
+	return ""
+}
+
+func (x *AppendRequest_Replaced) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+type CheckResponse_Checked struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// what: "mailboxes", "messages", "bodies" …
+	What          string `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
+	Count         int64  `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	Wrong         int64  `protobuf:"varint,3,opt,name=wrong,proto3" json:"wrong,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckResponse_Checked) Reset() {
+	*x = CheckResponse_Checked{}
+	mi := &file_storage_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckResponse_Checked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckResponse_Checked) ProtoMessage() {}
+
+func (x *CheckResponse_Checked) ProtoReflect() protoreflect.Message {
+	mi := &file_storage_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckResponse_Checked.ProtoReflect.Descriptor instead.
+func (*CheckResponse_Checked) Descriptor() ([]byte, []int) {
+	return file_storage_proto_rawDescGZIP(), []int{43, 0}
+}
+
+func (x *CheckResponse_Checked) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *CheckResponse_Checked) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *CheckResponse_Checked) GetWrong() int64 {
+	if x != nil {
+		return x.Wrong
+	}
+	return 0
+}
+
+type CheckResponse_Finding struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// what is wrong: "mailbox", "message", "body", "file" …
+	What string `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
+	// where: an account with a mailbox and a UID, or a path.
+	Where string `protobuf:"bytes,2,opt,name=where,proto3" json:"where,omitempty"`
+	// text says what is wrong with it.
+	Text string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	// repair that was made, or would be; empty: there is none.
+	Repair string `protobuf:"bytes,4,opt,name=repair,proto3" json:"repair,omitempty"`
+	// repaired: it was made.
+	Repaired      bool `protobuf:"varint,5,opt,name=repaired,proto3" json:"repaired,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckResponse_Finding) Reset() {
+	*x = CheckResponse_Finding{}
+	mi := &file_storage_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckResponse_Finding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckResponse_Finding) ProtoMessage() {}
+
+func (x *CheckResponse_Finding) ProtoReflect() protoreflect.Message {
+	mi := &file_storage_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckResponse_Finding.ProtoReflect.Descriptor instead.
+func (*CheckResponse_Finding) Descriptor() ([]byte, []int) {
+	return file_storage_proto_rawDescGZIP(), []int{43, 1}
+}
+
+func (x *CheckResponse_Finding) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *CheckResponse_Finding) GetWhere() string {
+	if x != nil {
+		return x.Where
+	}
+	return ""
+}
+
+func (x *CheckResponse_Finding) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *CheckResponse_Finding) GetRepair() string {
+	if x != nil {
+		return x.Repair
+	}
+	return ""
+}
+
+func (x *CheckResponse_Finding) GetRepaired() bool {
+	if x != nil {
+		return x.Repaired
+	}
+	return false
+}
+
 var File_storage_proto protoreflect.FileDescriptor
 
 const file_storage_proto_rawDesc = "" +
 	"\n" +
-	"\rstorage.proto\x12\x14stagecoach.plugin.v1\x1a\fcommon.proto\"\xd0\b\n" +
+	"\rstorage.proto\x12\x14stagecoach.plugin.v1\x1a\fcommon.proto\"\x90\n" +
+	"\n" +
 	"\vStorageCall\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\x12@\n" +
 	"\adeposit\x18\n" +
@@ -4087,8 +4773,11 @@ const file_storage_proto_rawDesc = "" +
 	"\aexpunge\x18\x15 \x01(\v2$.stagecoach.plugin.v1.ExpungeRequestH\x00R\aexpunge\x12=\n" +
 	"\x06search\x18\x16 \x01(\v2#.stagecoach.plugin.v1.SearchRequestH\x00R\x06search\x12:\n" +
 	"\x05quota\x18\x17 \x01(\v2\".stagecoach.plugin.v1.QuotaRequestH\x00R\x05quota\x12:\n" +
-	"\x05watch\x18\x18 \x01(\v2\".stagecoach.plugin.v1.WatchRequestH\x00R\x05watchB\x04\n" +
-	"\x02op\"\x9a\b\n" +
+	"\x05watch\x18\x18 \x01(\v2\".stagecoach.plugin.v1.WatchRequestH\x00R\x05watch\x12C\n" +
+	"\baccounts\x18( \x01(\v2%.stagecoach.plugin.v1.AccountsRequestH\x00R\baccounts\x12:\n" +
+	"\x05check\x18) \x01(\v2\".stagecoach.plugin.v1.CheckRequestH\x00R\x05check\x12=\n" +
+	"\x06backup\x18* \x01(\v2#.stagecoach.plugin.v1.BackupRequestH\x00R\x06backupB\x04\n" +
+	"\x02op\"\xdd\t\n" +
 	"\fStorageReply\x12A\n" +
 	"\adeposit\x18\n" +
 	" \x01(\v2%.stagecoach.plugin.v1.DepositResponseH\x00R\adeposit\x12T\n" +
@@ -4105,7 +4794,10 @@ const file_storage_proto_rawDesc = "" +
 	"\aexpunge\x18\x15 \x01(\v2%.stagecoach.plugin.v1.ExpungeResponseH\x00R\aexpunge\x12>\n" +
 	"\x06search\x18\x16 \x01(\v2$.stagecoach.plugin.v1.SearchResponseH\x00R\x06search\x12;\n" +
 	"\x05quota\x18\x17 \x01(\v2#.stagecoach.plugin.v1.QuotaResponseH\x00R\x05quota\x129\n" +
-	"\x05watch\x18\x18 \x01(\v2!.stagecoach.plugin.v1.ChangeEventH\x00R\x05watchB\x04\n" +
+	"\x05watch\x18\x18 \x01(\v2!.stagecoach.plugin.v1.ChangeEventH\x00R\x05watch\x12D\n" +
+	"\baccounts\x18( \x01(\v2&.stagecoach.plugin.v1.AccountsResponseH\x00R\baccounts\x12;\n" +
+	"\x05check\x18) \x01(\v2#.stagecoach.plugin.v1.CheckResponseH\x00R\x05check\x12>\n" +
+	"\x06backup\x18* \x01(\v2$.stagecoach.plugin.v1.BackupResponseH\x00R\x06backupB\x04\n" +
 	"\x02op\"\x96\x03\n" +
 	"\x0eDepositRequest\x12\x19\n" +
 	"\bqueue_id\x18\x01 \x01(\tR\aqueueId\x12:\n" +
@@ -4153,26 +4845,30 @@ const file_storage_proto_rawDesc = "" +
 	"created_ms\x18\r \x01(\x03R\tcreatedMs\":\n" +
 	"\x14ListMailboxesRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"l\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\x9b\x01\n" +
 	"\x15ListMailboxesResponse\x12;\n" +
 	"\tmailboxes\x18\x01 \x03(\v2\x1d.stagecoach.plugin.v1.MailboxR\tmailboxes\x12\x16\n" +
-	"\x06modseq\x18\x02 \x01(\x04R\x06modseq\">\n" +
+	"\x06modseq\x18\x02 \x01(\x04R\x06modseq\x12-\n" +
+	"\x12kept_subscriptions\x18\x03 \x03(\tR\x11keptSubscriptions\"b\n" +
 	"\x14CreateMailboxRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04role\x18\x02 \x01(\tR\x04role\":\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\x12\"\n" +
+	"\funsubscribed\x18\x03 \x01(\bR\funsubscribed\":\n" +
 	"\x14RenameMailboxRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"&\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"S\n" +
 	"\x14DeleteMailboxRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"/\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12+\n" +
+	"\x11keep_subscription\x18\x02 \x01(\bR\x10keepSubscription\"/\n" +
 	"\x15DeleteMailboxResponse\x12\x16\n" +
-	"\x06modseq\x18\x01 \x01(\x04R\x06modseq\"|\n" +
+	"\x06modseq\x18\x01 \x01(\x04R\x06modseq\"\x90\x01\n" +
 	"\x14UpdateMailboxRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12#\n" +
 	"\n" +
 	"subscribed\x18\x02 \x01(\bH\x00R\n" +
 	"subscribed\x88\x01\x01\x12\x17\n" +
-	"\x04role\x18\x03 \x01(\tH\x01R\x04role\x88\x01\x01B\r\n" +
+	"\x04role\x18\x03 \x01(\tH\x01R\x04role\x88\x01\x01\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04nameB\r\n" +
 	"\v_subscribedB\a\n" +
 	"\x05_role\"\x87\x01\n" +
 	"\x0fSnapshotRequest\x12\x1d\n" +
@@ -4236,13 +4932,14 @@ const file_storage_proto_rawDesc = "" +
 	"\n" +
 	"references\x18\v \x01(\fR\n" +
 	"references\x12\x17\n" +
-	"\asent_ms\x18\f \x01(\x03R\x06sentMs\"\xbe\x01\n" +
+	"\asent_ms\x18\f \x01(\x03R\x06sentMs\"\xd4\x01\n" +
 	"\vMailAddress\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x1d\n" +
 	"\n" +
 	"local_part\x18\x02 \x01(\fR\tlocalPart\x12\x16\n" +
 	"\x06domain\x18\x03 \x01(\fR\x06domain\x12=\n" +
-	"\x05group\x18\x04 \x01(\x0e2'.stagecoach.plugin.v1.MailAddress.GroupR\x05group\"%\n" +
+	"\x05group\x18\x04 \x01(\x0e2'.stagecoach.plugin.v1.MailAddress.GroupR\x05group\x12\x14\n" +
+	"\x05route\x18\x05 \x01(\fR\x05route\"%\n" +
 	"\x05Group\x12\b\n" +
 	"\x04NONE\x10\x00\x12\t\n" +
 	"\x05START\x10\x01\x12\a\n" +
@@ -4269,22 +4966,28 @@ const file_storage_proto_rawDesc = "" +
 	"\amessage\x18\x11 \x01(\v2\x1d.stagecoach.plugin.v1.SummaryR\amessage\"1\n" +
 	"\x05Param\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value\"\x96\x02\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"\x9d\x03\n" +
 	"\rAppendRequest\x12\x1d\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\tR\tmailboxId\x12G\n" +
 	"\bmessages\x18\x02 \x03(\v2+.stagecoach.plugin.v1.AppendRequest.MessageR\bmessages\x12\x1f\n" +
 	"\vquota_bytes\x18\x03 \x01(\x03R\n" +
-	"quotaBytes\x1a|\n" +
+	"quotaBytes\x12H\n" +
+	"\breplaces\x18\x04 \x01(\v2,.stagecoach.plugin.v1.AppendRequest.ReplacedR\breplaces\x1a|\n" +
 	"\aMessage\x12:\n" +
 	"\amessage\x18\x01 \x01(\v2 .stagecoach.plugin.v1.MessageRefR\amessage\x12\x14\n" +
 	"\x05flags\x18\x02 \x03(\tR\x05flags\x12\x1f\n" +
 	"\vreceived_ms\x18\x03 \x01(\x03R\n" +
-	"receivedMs\"_\n" +
+	"receivedMs\x1a;\n" +
+	"\bReplaced\x12\x1d\n" +
+	"\n" +
+	"mailbox_id\x18\x01 \x01(\tR\tmailboxId\x12\x10\n" +
+	"\x03uid\x18\x02 \x01(\rR\x03uid\"{\n" +
 	"\x0eAppendResponse\x12!\n" +
 	"\fuid_validity\x18\x01 \x01(\rR\vuidValidity\x12\x12\n" +
 	"\x04uids\x18\x02 \x03(\rR\x04uids\x12\x16\n" +
-	"\x06modseq\x18\x03 \x01(\x04R\x06modseq\"\x85\x02\n" +
+	"\x06modseq\x18\x03 \x01(\x04R\x06modseq\x12\x1a\n" +
+	"\breplaced\x18\x04 \x01(\bR\breplaced\"\x85\x02\n" +
 	"\x0fSetFlagsRequest\x12\x1d\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\tR\tmailboxId\x122\n" +
@@ -4330,7 +5033,7 @@ const file_storage_proto_rawDesc = "" +
 	"\x04uids\x18\x03 \x03(\v2\x1e.stagecoach.plugin.v1.UIDRangeR\x04uids\"<\n" +
 	"\x0eSearchResponse\x12\x12\n" +
 	"\x04uids\x18\x01 \x03(\rR\x04uids\x12\x16\n" +
-	"\x06modseq\x18\x02 \x01(\x04R\x06modseq\"\xea\x05\n" +
+	"\x06modseq\x18\x02 \x01(\x04R\x06modseq\"\xa8\x06\n" +
 	"\tCriterion\x12<\n" +
 	"\x06all_of\x18\x01 \x01(\v2#.stagecoach.plugin.v1.CriterionListH\x00R\x05allOf\x12<\n" +
 	"\x06any_of\x18\x02 \x01(\v2#.stagecoach.plugin.v1.CriterionListH\x00R\x05anyOf\x123\n" +
@@ -4352,7 +5055,8 @@ const file_storage_proto_rawDesc = "" +
 	"\x05saved\x18\x0f \x01(\v2\x1f.stagecoach.plugin.v1.TimeRangeH\x00R\x05saved\x12\x1f\n" +
 	"\n" +
 	"message_id\x18\x10 \x01(\tH\x00R\tmessageId\x12\x1d\n" +
-	"\tthread_id\x18\x11 \x01(\tH\x00R\bthreadIdB\x06\n" +
+	"\tthread_id\x18\x11 \x01(\tH\x00R\bthreadId\x12<\n" +
+	"\bsent_day\x18\x12 \x01(\v2\x1f.stagecoach.plugin.v1.TimeRangeH\x00R\asentDayB\x06\n" +
 	"\x04test\"C\n" +
 	"\tUIDRanges\x126\n" +
 	"\x06ranges\x18\x01 \x03(\v2\x1e.stagecoach.plugin.v1.UIDRangeR\x06ranges\"L\n" +
@@ -4376,7 +5080,31 @@ const file_storage_proto_rawDesc = "" +
 	"\x06modseq\x18\x01 \x01(\x04R\x06modseq\x12\x1f\n" +
 	"\vmailbox_ids\x18\x02 \x03(\tR\n" +
 	"mailboxIds\x12\x1c\n" +
-	"\tmailboxes\x18\x03 \x01(\bR\tmailboxes*k\n" +
+	"\tmailboxes\x18\x03 \x01(\bR\tmailboxes\"=\n" +
+	"\x0fAccountsRequest\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\tR\x05after\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x05R\x05limit\".\n" +
+	"\x10AccountsResponse\x12\x1a\n" +
+	"\baccounts\x18\x01 \x03(\tR\baccounts\"&\n" +
+	"\fCheckRequest\x12\x16\n" +
+	"\x06repair\x18\x01 \x01(\bR\x06repair\"\xe7\x02\n" +
+	"\rCheckResponse\x12E\n" +
+	"\achecked\x18\x01 \x03(\v2+.stagecoach.plugin.v1.CheckResponse.CheckedR\achecked\x12G\n" +
+	"\bfindings\x18\x02 \x03(\v2+.stagecoach.plugin.v1.CheckResponse.FindingR\bfindings\x1aI\n" +
+	"\aChecked\x12\x12\n" +
+	"\x04what\x18\x01 \x01(\tR\x04what\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\x12\x14\n" +
+	"\x05wrong\x18\x03 \x01(\x03R\x05wrong\x1a{\n" +
+	"\aFinding\x12\x12\n" +
+	"\x04what\x18\x01 \x01(\tR\x04what\x12\x14\n" +
+	"\x05where\x18\x02 \x01(\tR\x05where\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x12\x16\n" +
+	"\x06repair\x18\x04 \x01(\tR\x06repair\x12\x1a\n" +
+	"\brepaired\x18\x05 \x01(\bR\brepaired\"'\n" +
+	"\rBackupRequest\x12\x16\n" +
+	"\x06remove\x18\x01 \x01(\bR\x06remove\"$\n" +
+	"\x0eBackupResponse\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path*k\n" +
 	"\x04Flag\x12\r\n" +
 	"\tFLAG_NONE\x10\x00\x12\r\n" +
 	"\tFLAG_SEEN\x10\x01\x12\x11\n" +
@@ -4399,7 +5127,7 @@ func file_storage_proto_rawDescGZIP() []byte {
 }
 
 var file_storage_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_storage_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_storage_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_storage_proto_goTypes = []any{
 	(Flag)(0),                         // 0: stagecoach.plugin.v1.Flag
 	(MailAddress_Group)(0),            // 1: stagecoach.plugin.v1.MailAddress.Group
@@ -4444,13 +5172,22 @@ var file_storage_proto_goTypes = []any{
 	(*QuotaResponse)(nil),             // 40: stagecoach.plugin.v1.QuotaResponse
 	(*WatchRequest)(nil),              // 41: stagecoach.plugin.v1.WatchRequest
 	(*ChangeEvent)(nil),               // 42: stagecoach.plugin.v1.ChangeEvent
-	(*DepositRequest_Target)(nil),     // 43: stagecoach.plugin.v1.DepositRequest.Target
-	(*DepositResponse_Result)(nil),    // 44: stagecoach.plugin.v1.DepositResponse.Result
-	(*SnapshotResponse_Keywords)(nil), // 45: stagecoach.plugin.v1.SnapshotResponse.Keywords
-	(*FetchResponse_Item)(nil),        // 46: stagecoach.plugin.v1.FetchResponse.Item
-	(*AppendRequest_Message)(nil),     // 47: stagecoach.plugin.v1.AppendRequest.Message
-	(*MessageRef)(nil),                // 48: stagecoach.plugin.v1.MessageRef
-	(*Problem)(nil),                   // 49: stagecoach.plugin.v1.Problem
+	(*AccountsRequest)(nil),           // 43: stagecoach.plugin.v1.AccountsRequest
+	(*AccountsResponse)(nil),          // 44: stagecoach.plugin.v1.AccountsResponse
+	(*CheckRequest)(nil),              // 45: stagecoach.plugin.v1.CheckRequest
+	(*CheckResponse)(nil),             // 46: stagecoach.plugin.v1.CheckResponse
+	(*BackupRequest)(nil),             // 47: stagecoach.plugin.v1.BackupRequest
+	(*BackupResponse)(nil),            // 48: stagecoach.plugin.v1.BackupResponse
+	(*DepositRequest_Target)(nil),     // 49: stagecoach.plugin.v1.DepositRequest.Target
+	(*DepositResponse_Result)(nil),    // 50: stagecoach.plugin.v1.DepositResponse.Result
+	(*SnapshotResponse_Keywords)(nil), // 51: stagecoach.plugin.v1.SnapshotResponse.Keywords
+	(*FetchResponse_Item)(nil),        // 52: stagecoach.plugin.v1.FetchResponse.Item
+	(*AppendRequest_Message)(nil),     // 53: stagecoach.plugin.v1.AppendRequest.Message
+	(*AppendRequest_Replaced)(nil),    // 54: stagecoach.plugin.v1.AppendRequest.Replaced
+	(*CheckResponse_Checked)(nil),     // 55: stagecoach.plugin.v1.CheckResponse.Checked
+	(*CheckResponse_Finding)(nil),     // 56: stagecoach.plugin.v1.CheckResponse.Finding
+	(*MessageRef)(nil),                // 57: stagecoach.plugin.v1.MessageRef
+	(*Problem)(nil),                   // 58: stagecoach.plugin.v1.Problem
 }
 var file_storage_proto_depIdxs = []int32{
 	5,  // 0: stagecoach.plugin.v1.StorageCall.deposit:type_name -> stagecoach.plugin.v1.DepositRequest
@@ -4468,71 +5205,81 @@ var file_storage_proto_depIdxs = []int32{
 	32, // 12: stagecoach.plugin.v1.StorageCall.search:type_name -> stagecoach.plugin.v1.SearchRequest
 	39, // 13: stagecoach.plugin.v1.StorageCall.quota:type_name -> stagecoach.plugin.v1.QuotaRequest
 	41, // 14: stagecoach.plugin.v1.StorageCall.watch:type_name -> stagecoach.plugin.v1.WatchRequest
-	6,  // 15: stagecoach.plugin.v1.StorageReply.deposit:type_name -> stagecoach.plugin.v1.DepositResponse
-	9,  // 16: stagecoach.plugin.v1.StorageReply.list_mailboxes:type_name -> stagecoach.plugin.v1.ListMailboxesResponse
-	7,  // 17: stagecoach.plugin.v1.StorageReply.create_mailbox:type_name -> stagecoach.plugin.v1.Mailbox
-	7,  // 18: stagecoach.plugin.v1.StorageReply.rename_mailbox:type_name -> stagecoach.plugin.v1.Mailbox
-	13, // 19: stagecoach.plugin.v1.StorageReply.delete_mailbox:type_name -> stagecoach.plugin.v1.DeleteMailboxResponse
-	7,  // 20: stagecoach.plugin.v1.StorageReply.update_mailbox:type_name -> stagecoach.plugin.v1.Mailbox
-	17, // 21: stagecoach.plugin.v1.StorageReply.snapshot:type_name -> stagecoach.plugin.v1.SnapshotResponse
-	19, // 22: stagecoach.plugin.v1.StorageReply.fetch:type_name -> stagecoach.plugin.v1.FetchResponse
-	25, // 23: stagecoach.plugin.v1.StorageReply.append:type_name -> stagecoach.plugin.v1.AppendResponse
-	27, // 24: stagecoach.plugin.v1.StorageReply.set_flags:type_name -> stagecoach.plugin.v1.SetFlagsResponse
-	29, // 25: stagecoach.plugin.v1.StorageReply.copy:type_name -> stagecoach.plugin.v1.CopyResponse
-	31, // 26: stagecoach.plugin.v1.StorageReply.expunge:type_name -> stagecoach.plugin.v1.ExpungeResponse
-	33, // 27: stagecoach.plugin.v1.StorageReply.search:type_name -> stagecoach.plugin.v1.SearchResponse
-	40, // 28: stagecoach.plugin.v1.StorageReply.quota:type_name -> stagecoach.plugin.v1.QuotaResponse
-	42, // 29: stagecoach.plugin.v1.StorageReply.watch:type_name -> stagecoach.plugin.v1.ChangeEvent
-	48, // 30: stagecoach.plugin.v1.DepositRequest.message:type_name -> stagecoach.plugin.v1.MessageRef
-	43, // 31: stagecoach.plugin.v1.DepositRequest.targets:type_name -> stagecoach.plugin.v1.DepositRequest.Target
-	44, // 32: stagecoach.plugin.v1.DepositResponse.results:type_name -> stagecoach.plugin.v1.DepositResponse.Result
-	7,  // 33: stagecoach.plugin.v1.ListMailboxesResponse.mailboxes:type_name -> stagecoach.plugin.v1.Mailbox
-	16, // 34: stagecoach.plugin.v1.SnapshotRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
-	7,  // 35: stagecoach.plugin.v1.SnapshotResponse.mailbox:type_name -> stagecoach.plugin.v1.Mailbox
-	45, // 36: stagecoach.plugin.v1.SnapshotResponse.keywords:type_name -> stagecoach.plugin.v1.SnapshotResponse.Keywords
-	16, // 37: stagecoach.plugin.v1.SnapshotResponse.vanished:type_name -> stagecoach.plugin.v1.UIDRange
-	16, // 38: stagecoach.plugin.v1.FetchRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
-	46, // 39: stagecoach.plugin.v1.FetchResponse.items:type_name -> stagecoach.plugin.v1.FetchResponse.Item
-	21, // 40: stagecoach.plugin.v1.Summary.from:type_name -> stagecoach.plugin.v1.MailAddress
-	21, // 41: stagecoach.plugin.v1.Summary.sender:type_name -> stagecoach.plugin.v1.MailAddress
-	21, // 42: stagecoach.plugin.v1.Summary.reply_to:type_name -> stagecoach.plugin.v1.MailAddress
-	21, // 43: stagecoach.plugin.v1.Summary.to:type_name -> stagecoach.plugin.v1.MailAddress
-	21, // 44: stagecoach.plugin.v1.Summary.cc:type_name -> stagecoach.plugin.v1.MailAddress
-	21, // 45: stagecoach.plugin.v1.Summary.bcc:type_name -> stagecoach.plugin.v1.MailAddress
-	1,  // 46: stagecoach.plugin.v1.MailAddress.group:type_name -> stagecoach.plugin.v1.MailAddress.Group
-	23, // 47: stagecoach.plugin.v1.Part.params:type_name -> stagecoach.plugin.v1.Param
-	23, // 48: stagecoach.plugin.v1.Part.disposition_params:type_name -> stagecoach.plugin.v1.Param
-	22, // 49: stagecoach.plugin.v1.Part.children:type_name -> stagecoach.plugin.v1.Part
-	20, // 50: stagecoach.plugin.v1.Part.message:type_name -> stagecoach.plugin.v1.Summary
-	47, // 51: stagecoach.plugin.v1.AppendRequest.messages:type_name -> stagecoach.plugin.v1.AppendRequest.Message
-	16, // 52: stagecoach.plugin.v1.SetFlagsRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
-	2,  // 53: stagecoach.plugin.v1.SetFlagsRequest.op:type_name -> stagecoach.plugin.v1.SetFlagsRequest.Op
-	17, // 54: stagecoach.plugin.v1.SetFlagsResponse.changed:type_name -> stagecoach.plugin.v1.SnapshotResponse
-	16, // 55: stagecoach.plugin.v1.CopyRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
-	16, // 56: stagecoach.plugin.v1.ExpungeRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
-	16, // 57: stagecoach.plugin.v1.ExpungeResponse.expunged:type_name -> stagecoach.plugin.v1.UIDRange
-	34, // 58: stagecoach.plugin.v1.SearchRequest.criterion:type_name -> stagecoach.plugin.v1.Criterion
-	16, // 59: stagecoach.plugin.v1.SearchRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
-	36, // 60: stagecoach.plugin.v1.Criterion.all_of:type_name -> stagecoach.plugin.v1.CriterionList
-	36, // 61: stagecoach.plugin.v1.Criterion.any_of:type_name -> stagecoach.plugin.v1.CriterionList
-	34, // 62: stagecoach.plugin.v1.Criterion.not:type_name -> stagecoach.plugin.v1.Criterion
-	37, // 63: stagecoach.plugin.v1.Criterion.header:type_name -> stagecoach.plugin.v1.HeaderTest
-	38, // 64: stagecoach.plugin.v1.Criterion.received:type_name -> stagecoach.plugin.v1.TimeRange
-	38, // 65: stagecoach.plugin.v1.Criterion.sent:type_name -> stagecoach.plugin.v1.TimeRange
-	35, // 66: stagecoach.plugin.v1.Criterion.uids:type_name -> stagecoach.plugin.v1.UIDRanges
-	38, // 67: stagecoach.plugin.v1.Criterion.saved:type_name -> stagecoach.plugin.v1.TimeRange
-	16, // 68: stagecoach.plugin.v1.UIDRanges.ranges:type_name -> stagecoach.plugin.v1.UIDRange
-	34, // 69: stagecoach.plugin.v1.CriterionList.criteria:type_name -> stagecoach.plugin.v1.Criterion
-	49, // 70: stagecoach.plugin.v1.DepositResponse.Result.problem:type_name -> stagecoach.plugin.v1.Problem
-	20, // 71: stagecoach.plugin.v1.FetchResponse.Item.summary:type_name -> stagecoach.plugin.v1.Summary
-	22, // 72: stagecoach.plugin.v1.FetchResponse.Item.structure:type_name -> stagecoach.plugin.v1.Part
-	48, // 73: stagecoach.plugin.v1.FetchResponse.Item.message:type_name -> stagecoach.plugin.v1.MessageRef
-	48, // 74: stagecoach.plugin.v1.AppendRequest.Message.message:type_name -> stagecoach.plugin.v1.MessageRef
-	75, // [75:75] is the sub-list for method output_type
-	75, // [75:75] is the sub-list for method input_type
-	75, // [75:75] is the sub-list for extension type_name
-	75, // [75:75] is the sub-list for extension extendee
-	0,  // [0:75] is the sub-list for field type_name
+	43, // 15: stagecoach.plugin.v1.StorageCall.accounts:type_name -> stagecoach.plugin.v1.AccountsRequest
+	45, // 16: stagecoach.plugin.v1.StorageCall.check:type_name -> stagecoach.plugin.v1.CheckRequest
+	47, // 17: stagecoach.plugin.v1.StorageCall.backup:type_name -> stagecoach.plugin.v1.BackupRequest
+	6,  // 18: stagecoach.plugin.v1.StorageReply.deposit:type_name -> stagecoach.plugin.v1.DepositResponse
+	9,  // 19: stagecoach.plugin.v1.StorageReply.list_mailboxes:type_name -> stagecoach.plugin.v1.ListMailboxesResponse
+	7,  // 20: stagecoach.plugin.v1.StorageReply.create_mailbox:type_name -> stagecoach.plugin.v1.Mailbox
+	7,  // 21: stagecoach.plugin.v1.StorageReply.rename_mailbox:type_name -> stagecoach.plugin.v1.Mailbox
+	13, // 22: stagecoach.plugin.v1.StorageReply.delete_mailbox:type_name -> stagecoach.plugin.v1.DeleteMailboxResponse
+	7,  // 23: stagecoach.plugin.v1.StorageReply.update_mailbox:type_name -> stagecoach.plugin.v1.Mailbox
+	17, // 24: stagecoach.plugin.v1.StorageReply.snapshot:type_name -> stagecoach.plugin.v1.SnapshotResponse
+	19, // 25: stagecoach.plugin.v1.StorageReply.fetch:type_name -> stagecoach.plugin.v1.FetchResponse
+	25, // 26: stagecoach.plugin.v1.StorageReply.append:type_name -> stagecoach.plugin.v1.AppendResponse
+	27, // 27: stagecoach.plugin.v1.StorageReply.set_flags:type_name -> stagecoach.plugin.v1.SetFlagsResponse
+	29, // 28: stagecoach.plugin.v1.StorageReply.copy:type_name -> stagecoach.plugin.v1.CopyResponse
+	31, // 29: stagecoach.plugin.v1.StorageReply.expunge:type_name -> stagecoach.plugin.v1.ExpungeResponse
+	33, // 30: stagecoach.plugin.v1.StorageReply.search:type_name -> stagecoach.plugin.v1.SearchResponse
+	40, // 31: stagecoach.plugin.v1.StorageReply.quota:type_name -> stagecoach.plugin.v1.QuotaResponse
+	42, // 32: stagecoach.plugin.v1.StorageReply.watch:type_name -> stagecoach.plugin.v1.ChangeEvent
+	44, // 33: stagecoach.plugin.v1.StorageReply.accounts:type_name -> stagecoach.plugin.v1.AccountsResponse
+	46, // 34: stagecoach.plugin.v1.StorageReply.check:type_name -> stagecoach.plugin.v1.CheckResponse
+	48, // 35: stagecoach.plugin.v1.StorageReply.backup:type_name -> stagecoach.plugin.v1.BackupResponse
+	57, // 36: stagecoach.plugin.v1.DepositRequest.message:type_name -> stagecoach.plugin.v1.MessageRef
+	49, // 37: stagecoach.plugin.v1.DepositRequest.targets:type_name -> stagecoach.plugin.v1.DepositRequest.Target
+	50, // 38: stagecoach.plugin.v1.DepositResponse.results:type_name -> stagecoach.plugin.v1.DepositResponse.Result
+	7,  // 39: stagecoach.plugin.v1.ListMailboxesResponse.mailboxes:type_name -> stagecoach.plugin.v1.Mailbox
+	16, // 40: stagecoach.plugin.v1.SnapshotRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
+	7,  // 41: stagecoach.plugin.v1.SnapshotResponse.mailbox:type_name -> stagecoach.plugin.v1.Mailbox
+	51, // 42: stagecoach.plugin.v1.SnapshotResponse.keywords:type_name -> stagecoach.plugin.v1.SnapshotResponse.Keywords
+	16, // 43: stagecoach.plugin.v1.SnapshotResponse.vanished:type_name -> stagecoach.plugin.v1.UIDRange
+	16, // 44: stagecoach.plugin.v1.FetchRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
+	52, // 45: stagecoach.plugin.v1.FetchResponse.items:type_name -> stagecoach.plugin.v1.FetchResponse.Item
+	21, // 46: stagecoach.plugin.v1.Summary.from:type_name -> stagecoach.plugin.v1.MailAddress
+	21, // 47: stagecoach.plugin.v1.Summary.sender:type_name -> stagecoach.plugin.v1.MailAddress
+	21, // 48: stagecoach.plugin.v1.Summary.reply_to:type_name -> stagecoach.plugin.v1.MailAddress
+	21, // 49: stagecoach.plugin.v1.Summary.to:type_name -> stagecoach.plugin.v1.MailAddress
+	21, // 50: stagecoach.plugin.v1.Summary.cc:type_name -> stagecoach.plugin.v1.MailAddress
+	21, // 51: stagecoach.plugin.v1.Summary.bcc:type_name -> stagecoach.plugin.v1.MailAddress
+	1,  // 52: stagecoach.plugin.v1.MailAddress.group:type_name -> stagecoach.plugin.v1.MailAddress.Group
+	23, // 53: stagecoach.plugin.v1.Part.params:type_name -> stagecoach.plugin.v1.Param
+	23, // 54: stagecoach.plugin.v1.Part.disposition_params:type_name -> stagecoach.plugin.v1.Param
+	22, // 55: stagecoach.plugin.v1.Part.children:type_name -> stagecoach.plugin.v1.Part
+	20, // 56: stagecoach.plugin.v1.Part.message:type_name -> stagecoach.plugin.v1.Summary
+	53, // 57: stagecoach.plugin.v1.AppendRequest.messages:type_name -> stagecoach.plugin.v1.AppendRequest.Message
+	54, // 58: stagecoach.plugin.v1.AppendRequest.replaces:type_name -> stagecoach.plugin.v1.AppendRequest.Replaced
+	16, // 59: stagecoach.plugin.v1.SetFlagsRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
+	2,  // 60: stagecoach.plugin.v1.SetFlagsRequest.op:type_name -> stagecoach.plugin.v1.SetFlagsRequest.Op
+	17, // 61: stagecoach.plugin.v1.SetFlagsResponse.changed:type_name -> stagecoach.plugin.v1.SnapshotResponse
+	16, // 62: stagecoach.plugin.v1.CopyRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
+	16, // 63: stagecoach.plugin.v1.ExpungeRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
+	16, // 64: stagecoach.plugin.v1.ExpungeResponse.expunged:type_name -> stagecoach.plugin.v1.UIDRange
+	34, // 65: stagecoach.plugin.v1.SearchRequest.criterion:type_name -> stagecoach.plugin.v1.Criterion
+	16, // 66: stagecoach.plugin.v1.SearchRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
+	36, // 67: stagecoach.plugin.v1.Criterion.all_of:type_name -> stagecoach.plugin.v1.CriterionList
+	36, // 68: stagecoach.plugin.v1.Criterion.any_of:type_name -> stagecoach.plugin.v1.CriterionList
+	34, // 69: stagecoach.plugin.v1.Criterion.not:type_name -> stagecoach.plugin.v1.Criterion
+	37, // 70: stagecoach.plugin.v1.Criterion.header:type_name -> stagecoach.plugin.v1.HeaderTest
+	38, // 71: stagecoach.plugin.v1.Criterion.received:type_name -> stagecoach.plugin.v1.TimeRange
+	38, // 72: stagecoach.plugin.v1.Criterion.sent:type_name -> stagecoach.plugin.v1.TimeRange
+	35, // 73: stagecoach.plugin.v1.Criterion.uids:type_name -> stagecoach.plugin.v1.UIDRanges
+	38, // 74: stagecoach.plugin.v1.Criterion.saved:type_name -> stagecoach.plugin.v1.TimeRange
+	38, // 75: stagecoach.plugin.v1.Criterion.sent_day:type_name -> stagecoach.plugin.v1.TimeRange
+	16, // 76: stagecoach.plugin.v1.UIDRanges.ranges:type_name -> stagecoach.plugin.v1.UIDRange
+	34, // 77: stagecoach.plugin.v1.CriterionList.criteria:type_name -> stagecoach.plugin.v1.Criterion
+	55, // 78: stagecoach.plugin.v1.CheckResponse.checked:type_name -> stagecoach.plugin.v1.CheckResponse.Checked
+	56, // 79: stagecoach.plugin.v1.CheckResponse.findings:type_name -> stagecoach.plugin.v1.CheckResponse.Finding
+	58, // 80: stagecoach.plugin.v1.DepositResponse.Result.problem:type_name -> stagecoach.plugin.v1.Problem
+	20, // 81: stagecoach.plugin.v1.FetchResponse.Item.summary:type_name -> stagecoach.plugin.v1.Summary
+	22, // 82: stagecoach.plugin.v1.FetchResponse.Item.structure:type_name -> stagecoach.plugin.v1.Part
+	57, // 83: stagecoach.plugin.v1.FetchResponse.Item.message:type_name -> stagecoach.plugin.v1.MessageRef
+	57, // 84: stagecoach.plugin.v1.AppendRequest.Message.message:type_name -> stagecoach.plugin.v1.MessageRef
+	85, // [85:85] is the sub-list for method output_type
+	85, // [85:85] is the sub-list for method input_type
+	85, // [85:85] is the sub-list for extension type_name
+	85, // [85:85] is the sub-list for extension extendee
+	0,  // [0:85] is the sub-list for field type_name
 }
 
 func init() { file_storage_proto_init() }
@@ -4557,6 +5304,9 @@ func file_storage_proto_init() {
 		(*StorageCall_Search)(nil),
 		(*StorageCall_Quota)(nil),
 		(*StorageCall_Watch)(nil),
+		(*StorageCall_Accounts)(nil),
+		(*StorageCall_Check)(nil),
+		(*StorageCall_Backup)(nil),
 	}
 	file_storage_proto_msgTypes[1].OneofWrappers = []any{
 		(*StorageReply_Deposit)(nil),
@@ -4574,6 +5324,9 @@ func file_storage_proto_init() {
 		(*StorageReply_Search)(nil),
 		(*StorageReply_Quota)(nil),
 		(*StorageReply_Watch)(nil),
+		(*StorageReply_Accounts)(nil),
+		(*StorageReply_Check)(nil),
+		(*StorageReply_Backup)(nil),
 	}
 	file_storage_proto_msgTypes[11].OneofWrappers = []any{}
 	file_storage_proto_msgTypes[31].OneofWrappers = []any{
@@ -4594,6 +5347,7 @@ func file_storage_proto_init() {
 		(*Criterion_Saved)(nil),
 		(*Criterion_MessageId)(nil),
 		(*Criterion_ThreadId)(nil),
+		(*Criterion_SentDay)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4601,7 +5355,7 @@ func file_storage_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_storage_proto_rawDesc), len(file_storage_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   45,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

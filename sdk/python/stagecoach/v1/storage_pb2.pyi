@@ -13,8 +13,22 @@ FLAG_FLAGGED: Flag
 FLAG_NONE: Flag
 FLAG_SEEN: Flag
 
+class AccountsRequest(_message.Message):
+    __slots__ = ["after", "limit"]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    after: str
+    limit: int
+    def __init__(self, after: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class AccountsResponse(_message.Message):
+    __slots__ = ["accounts"]
+    ACCOUNTS_FIELD_NUMBER: _ClassVar[int]
+    accounts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, accounts: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class AppendRequest(_message.Message):
-    __slots__ = ["mailbox_id", "messages", "quota_bytes"]
+    __slots__ = ["mailbox_id", "messages", "quota_bytes", "replaces"]
     class Message(_message.Message):
         __slots__ = ["flags", "message", "received_ms"]
         FLAGS_FIELD_NUMBER: _ClassVar[int]
@@ -24,23 +38,46 @@ class AppendRequest(_message.Message):
         message: _common_pb2.MessageRef
         received_ms: int
         def __init__(self, message: _Optional[_Union[_common_pb2.MessageRef, _Mapping]] = ..., flags: _Optional[_Iterable[str]] = ..., received_ms: _Optional[int] = ...) -> None: ...
+    class Replaced(_message.Message):
+        __slots__ = ["mailbox_id", "uid"]
+        MAILBOX_ID_FIELD_NUMBER: _ClassVar[int]
+        UID_FIELD_NUMBER: _ClassVar[int]
+        mailbox_id: str
+        uid: int
+        def __init__(self, mailbox_id: _Optional[str] = ..., uid: _Optional[int] = ...) -> None: ...
     MAILBOX_ID_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     QUOTA_BYTES_FIELD_NUMBER: _ClassVar[int]
+    REPLACES_FIELD_NUMBER: _ClassVar[int]
     mailbox_id: str
     messages: _containers.RepeatedCompositeFieldContainer[AppendRequest.Message]
     quota_bytes: int
-    def __init__(self, mailbox_id: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[AppendRequest.Message, _Mapping]]] = ..., quota_bytes: _Optional[int] = ...) -> None: ...
+    replaces: AppendRequest.Replaced
+    def __init__(self, mailbox_id: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[AppendRequest.Message, _Mapping]]] = ..., quota_bytes: _Optional[int] = ..., replaces: _Optional[_Union[AppendRequest.Replaced, _Mapping]] = ...) -> None: ...
 
 class AppendResponse(_message.Message):
-    __slots__ = ["modseq", "uid_validity", "uids"]
+    __slots__ = ["modseq", "replaced", "uid_validity", "uids"]
     MODSEQ_FIELD_NUMBER: _ClassVar[int]
+    REPLACED_FIELD_NUMBER: _ClassVar[int]
     UIDS_FIELD_NUMBER: _ClassVar[int]
     UID_VALIDITY_FIELD_NUMBER: _ClassVar[int]
     modseq: int
+    replaced: bool
     uid_validity: int
     uids: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, uid_validity: _Optional[int] = ..., uids: _Optional[_Iterable[int]] = ..., modseq: _Optional[int] = ...) -> None: ...
+    def __init__(self, uid_validity: _Optional[int] = ..., uids: _Optional[_Iterable[int]] = ..., modseq: _Optional[int] = ..., replaced: bool = ...) -> None: ...
+
+class BackupRequest(_message.Message):
+    __slots__ = ["remove"]
+    REMOVE_FIELD_NUMBER: _ClassVar[int]
+    remove: bool
+    def __init__(self, remove: bool = ...) -> None: ...
+
+class BackupResponse(_message.Message):
+    __slots__ = ["path"]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    def __init__(self, path: _Optional[str] = ...) -> None: ...
 
 class ChangeEvent(_message.Message):
     __slots__ = ["mailbox_ids", "mailboxes", "modseq"]
@@ -51,6 +88,42 @@ class ChangeEvent(_message.Message):
     mailboxes: bool
     modseq: int
     def __init__(self, modseq: _Optional[int] = ..., mailbox_ids: _Optional[_Iterable[str]] = ..., mailboxes: bool = ...) -> None: ...
+
+class CheckRequest(_message.Message):
+    __slots__ = ["repair"]
+    REPAIR_FIELD_NUMBER: _ClassVar[int]
+    repair: bool
+    def __init__(self, repair: bool = ...) -> None: ...
+
+class CheckResponse(_message.Message):
+    __slots__ = ["checked", "findings"]
+    class Checked(_message.Message):
+        __slots__ = ["count", "what", "wrong"]
+        COUNT_FIELD_NUMBER: _ClassVar[int]
+        WHAT_FIELD_NUMBER: _ClassVar[int]
+        WRONG_FIELD_NUMBER: _ClassVar[int]
+        count: int
+        what: str
+        wrong: int
+        def __init__(self, what: _Optional[str] = ..., count: _Optional[int] = ..., wrong: _Optional[int] = ...) -> None: ...
+    class Finding(_message.Message):
+        __slots__ = ["repair", "repaired", "text", "what", "where"]
+        REPAIRED_FIELD_NUMBER: _ClassVar[int]
+        REPAIR_FIELD_NUMBER: _ClassVar[int]
+        TEXT_FIELD_NUMBER: _ClassVar[int]
+        WHAT_FIELD_NUMBER: _ClassVar[int]
+        WHERE_FIELD_NUMBER: _ClassVar[int]
+        repair: str
+        repaired: bool
+        text: str
+        what: str
+        where: str
+        def __init__(self, what: _Optional[str] = ..., where: _Optional[str] = ..., text: _Optional[str] = ..., repair: _Optional[str] = ..., repaired: bool = ...) -> None: ...
+    CHECKED_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    checked: _containers.RepeatedCompositeFieldContainer[CheckResponse.Checked]
+    findings: _containers.RepeatedCompositeFieldContainer[CheckResponse.Finding]
+    def __init__(self, checked: _Optional[_Iterable[_Union[CheckResponse.Checked, _Mapping]]] = ..., findings: _Optional[_Iterable[_Union[CheckResponse.Finding, _Mapping]]] = ...) -> None: ...
 
 class CopyRequest(_message.Message):
     __slots__ = ["mailbox_id", "move", "quota_bytes", "target_mailbox_id", "uids"]
@@ -79,15 +152,17 @@ class CopyResponse(_message.Message):
     def __init__(self, uid_validity: _Optional[int] = ..., source_uids: _Optional[_Iterable[int]] = ..., target_uids: _Optional[_Iterable[int]] = ..., modseq: _Optional[int] = ...) -> None: ...
 
 class CreateMailboxRequest(_message.Message):
-    __slots__ = ["name", "role"]
+    __slots__ = ["name", "role", "unsubscribed"]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
+    UNSUBSCRIBED_FIELD_NUMBER: _ClassVar[int]
     name: str
     role: str
-    def __init__(self, name: _Optional[str] = ..., role: _Optional[str] = ...) -> None: ...
+    unsubscribed: bool
+    def __init__(self, name: _Optional[str] = ..., role: _Optional[str] = ..., unsubscribed: bool = ...) -> None: ...
 
 class Criterion(_message.Message):
-    __slots__ = ["all_of", "any_of", "body", "everything", "flag", "header", "larger", "message_id", "modseq_at_least", "received", "saved", "sent", "smaller", "text", "thread_id", "uids"]
+    __slots__ = ["all_of", "any_of", "body", "everything", "flag", "header", "larger", "message_id", "modseq_at_least", "received", "saved", "sent", "sent_day", "smaller", "text", "thread_id", "uids"]
     ALL_OF_FIELD_NUMBER: _ClassVar[int]
     ANY_OF_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
@@ -100,6 +175,7 @@ class Criterion(_message.Message):
     NOT_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_FIELD_NUMBER: _ClassVar[int]
     SAVED_FIELD_NUMBER: _ClassVar[int]
+    SENT_DAY_FIELD_NUMBER: _ClassVar[int]
     SENT_FIELD_NUMBER: _ClassVar[int]
     SMALLER_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
@@ -117,11 +193,12 @@ class Criterion(_message.Message):
     received: TimeRange
     saved: TimeRange
     sent: TimeRange
+    sent_day: TimeRange
     smaller: int
     text: str
     thread_id: str
     uids: UIDRanges
-    def __init__(self, all_of: _Optional[_Union[CriterionList, _Mapping]] = ..., any_of: _Optional[_Union[CriterionList, _Mapping]] = ..., header: _Optional[_Union[HeaderTest, _Mapping]] = ..., body: _Optional[str] = ..., text: _Optional[str] = ..., larger: _Optional[int] = ..., smaller: _Optional[int] = ..., received: _Optional[_Union[TimeRange, _Mapping]] = ..., sent: _Optional[_Union[TimeRange, _Mapping]] = ..., flag: _Optional[str] = ..., modseq_at_least: _Optional[int] = ..., uids: _Optional[_Union[UIDRanges, _Mapping]] = ..., everything: bool = ..., saved: _Optional[_Union[TimeRange, _Mapping]] = ..., message_id: _Optional[str] = ..., thread_id: _Optional[str] = ..., **kwargs) -> None: ...
+    def __init__(self, all_of: _Optional[_Union[CriterionList, _Mapping]] = ..., any_of: _Optional[_Union[CriterionList, _Mapping]] = ..., header: _Optional[_Union[HeaderTest, _Mapping]] = ..., body: _Optional[str] = ..., text: _Optional[str] = ..., larger: _Optional[int] = ..., smaller: _Optional[int] = ..., received: _Optional[_Union[TimeRange, _Mapping]] = ..., sent: _Optional[_Union[TimeRange, _Mapping]] = ..., flag: _Optional[str] = ..., modseq_at_least: _Optional[int] = ..., uids: _Optional[_Union[UIDRanges, _Mapping]] = ..., everything: bool = ..., saved: _Optional[_Union[TimeRange, _Mapping]] = ..., message_id: _Optional[str] = ..., thread_id: _Optional[str] = ..., sent_day: _Optional[_Union[TimeRange, _Mapping]] = ..., **kwargs) -> None: ...
 
 class CriterionList(_message.Message):
     __slots__ = ["criteria"]
@@ -130,10 +207,12 @@ class CriterionList(_message.Message):
     def __init__(self, criteria: _Optional[_Iterable[_Union[Criterion, _Mapping]]] = ...) -> None: ...
 
 class DeleteMailboxRequest(_message.Message):
-    __slots__ = ["id"]
+    __slots__ = ["id", "keep_subscription"]
     ID_FIELD_NUMBER: _ClassVar[int]
+    KEEP_SUBSCRIPTION_FIELD_NUMBER: _ClassVar[int]
     id: str
-    def __init__(self, id: _Optional[str] = ...) -> None: ...
+    keep_subscription: bool
+    def __init__(self, id: _Optional[str] = ..., keep_subscription: bool = ...) -> None: ...
 
 class DeleteMailboxResponse(_message.Message):
     __slots__ = ["modseq"]
@@ -271,15 +350,17 @@ class ListMailboxesRequest(_message.Message):
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
 
 class ListMailboxesResponse(_message.Message):
-    __slots__ = ["mailboxes", "modseq"]
+    __slots__ = ["kept_subscriptions", "mailboxes", "modseq"]
+    KEPT_SUBSCRIPTIONS_FIELD_NUMBER: _ClassVar[int]
     MAILBOXES_FIELD_NUMBER: _ClassVar[int]
     MODSEQ_FIELD_NUMBER: _ClassVar[int]
+    kept_subscriptions: _containers.RepeatedScalarFieldContainer[str]
     mailboxes: _containers.RepeatedCompositeFieldContainer[Mailbox]
     modseq: int
-    def __init__(self, mailboxes: _Optional[_Iterable[_Union[Mailbox, _Mapping]]] = ..., modseq: _Optional[int] = ...) -> None: ...
+    def __init__(self, mailboxes: _Optional[_Iterable[_Union[Mailbox, _Mapping]]] = ..., modseq: _Optional[int] = ..., kept_subscriptions: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class MailAddress(_message.Message):
-    __slots__ = ["domain", "group", "local_part", "name"]
+    __slots__ = ["domain", "group", "local_part", "name", "route"]
     class Group(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = []
     DOMAIN_FIELD_NUMBER: _ClassVar[int]
@@ -288,12 +369,14 @@ class MailAddress(_message.Message):
     LOCAL_PART_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     NONE: MailAddress.Group
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
     START: MailAddress.Group
     domain: bytes
     group: MailAddress.Group
     local_part: bytes
     name: bytes
-    def __init__(self, name: _Optional[bytes] = ..., local_part: _Optional[bytes] = ..., domain: _Optional[bytes] = ..., group: _Optional[_Union[MailAddress.Group, str]] = ...) -> None: ...
+    route: bytes
+    def __init__(self, name: _Optional[bytes] = ..., local_part: _Optional[bytes] = ..., domain: _Optional[bytes] = ..., group: _Optional[_Union[MailAddress.Group, str]] = ..., route: _Optional[bytes] = ...) -> None: ...
 
 class Mailbox(_message.Message):
     __slots__ = ["container", "created_ms", "deleted", "highest_modseq", "id", "messages", "name", "role", "size", "subscribed", "uid_next", "uid_validity", "unseen"]
@@ -476,9 +559,12 @@ class SnapshotResponse(_message.Message):
     def __init__(self, mailbox: _Optional[_Union[Mailbox, _Mapping]] = ..., uids: _Optional[_Iterable[int]] = ..., flags: _Optional[_Iterable[int]] = ..., modseqs: _Optional[_Iterable[int]] = ..., sizes: _Optional[_Iterable[int]] = ..., received_ms: _Optional[_Iterable[int]] = ..., keywords: _Optional[_Iterable[_Union[SnapshotResponse.Keywords, _Mapping]]] = ..., vanished: _Optional[_Iterable[_Union[UIDRange, _Mapping]]] = ..., modseq: _Optional[int] = ...) -> None: ...
 
 class StorageCall(_message.Message):
-    __slots__ = ["account", "append", "copy", "create_mailbox", "delete_mailbox", "deposit", "expunge", "fetch", "list_mailboxes", "quota", "rename_mailbox", "search", "set_flags", "snapshot", "update_mailbox", "watch"]
+    __slots__ = ["account", "accounts", "append", "backup", "check", "copy", "create_mailbox", "delete_mailbox", "deposit", "expunge", "fetch", "list_mailboxes", "quota", "rename_mailbox", "search", "set_flags", "snapshot", "update_mailbox", "watch"]
+    ACCOUNTS_FIELD_NUMBER: _ClassVar[int]
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
     APPEND_FIELD_NUMBER: _ClassVar[int]
+    BACKUP_FIELD_NUMBER: _ClassVar[int]
+    CHECK_FIELD_NUMBER: _ClassVar[int]
     COPY_FIELD_NUMBER: _ClassVar[int]
     CREATE_MAILBOX_FIELD_NUMBER: _ClassVar[int]
     DELETE_MAILBOX_FIELD_NUMBER: _ClassVar[int]
@@ -494,7 +580,10 @@ class StorageCall(_message.Message):
     UPDATE_MAILBOX_FIELD_NUMBER: _ClassVar[int]
     WATCH_FIELD_NUMBER: _ClassVar[int]
     account: str
+    accounts: AccountsRequest
     append: AppendRequest
+    backup: BackupRequest
+    check: CheckRequest
     copy: CopyRequest
     create_mailbox: CreateMailboxRequest
     delete_mailbox: DeleteMailboxRequest
@@ -509,11 +598,14 @@ class StorageCall(_message.Message):
     snapshot: SnapshotRequest
     update_mailbox: UpdateMailboxRequest
     watch: WatchRequest
-    def __init__(self, account: _Optional[str] = ..., deposit: _Optional[_Union[DepositRequest, _Mapping]] = ..., list_mailboxes: _Optional[_Union[ListMailboxesRequest, _Mapping]] = ..., create_mailbox: _Optional[_Union[CreateMailboxRequest, _Mapping]] = ..., rename_mailbox: _Optional[_Union[RenameMailboxRequest, _Mapping]] = ..., delete_mailbox: _Optional[_Union[DeleteMailboxRequest, _Mapping]] = ..., update_mailbox: _Optional[_Union[UpdateMailboxRequest, _Mapping]] = ..., snapshot: _Optional[_Union[SnapshotRequest, _Mapping]] = ..., fetch: _Optional[_Union[FetchRequest, _Mapping]] = ..., append: _Optional[_Union[AppendRequest, _Mapping]] = ..., set_flags: _Optional[_Union[SetFlagsRequest, _Mapping]] = ..., copy: _Optional[_Union[CopyRequest, _Mapping]] = ..., expunge: _Optional[_Union[ExpungeRequest, _Mapping]] = ..., search: _Optional[_Union[SearchRequest, _Mapping]] = ..., quota: _Optional[_Union[QuotaRequest, _Mapping]] = ..., watch: _Optional[_Union[WatchRequest, _Mapping]] = ...) -> None: ...
+    def __init__(self, account: _Optional[str] = ..., deposit: _Optional[_Union[DepositRequest, _Mapping]] = ..., list_mailboxes: _Optional[_Union[ListMailboxesRequest, _Mapping]] = ..., create_mailbox: _Optional[_Union[CreateMailboxRequest, _Mapping]] = ..., rename_mailbox: _Optional[_Union[RenameMailboxRequest, _Mapping]] = ..., delete_mailbox: _Optional[_Union[DeleteMailboxRequest, _Mapping]] = ..., update_mailbox: _Optional[_Union[UpdateMailboxRequest, _Mapping]] = ..., snapshot: _Optional[_Union[SnapshotRequest, _Mapping]] = ..., fetch: _Optional[_Union[FetchRequest, _Mapping]] = ..., append: _Optional[_Union[AppendRequest, _Mapping]] = ..., set_flags: _Optional[_Union[SetFlagsRequest, _Mapping]] = ..., copy: _Optional[_Union[CopyRequest, _Mapping]] = ..., expunge: _Optional[_Union[ExpungeRequest, _Mapping]] = ..., search: _Optional[_Union[SearchRequest, _Mapping]] = ..., quota: _Optional[_Union[QuotaRequest, _Mapping]] = ..., watch: _Optional[_Union[WatchRequest, _Mapping]] = ..., accounts: _Optional[_Union[AccountsRequest, _Mapping]] = ..., check: _Optional[_Union[CheckRequest, _Mapping]] = ..., backup: _Optional[_Union[BackupRequest, _Mapping]] = ...) -> None: ...
 
 class StorageReply(_message.Message):
-    __slots__ = ["append", "copy", "create_mailbox", "delete_mailbox", "deposit", "expunge", "fetch", "list_mailboxes", "quota", "rename_mailbox", "search", "set_flags", "snapshot", "update_mailbox", "watch"]
+    __slots__ = ["accounts", "append", "backup", "check", "copy", "create_mailbox", "delete_mailbox", "deposit", "expunge", "fetch", "list_mailboxes", "quota", "rename_mailbox", "search", "set_flags", "snapshot", "update_mailbox", "watch"]
+    ACCOUNTS_FIELD_NUMBER: _ClassVar[int]
     APPEND_FIELD_NUMBER: _ClassVar[int]
+    BACKUP_FIELD_NUMBER: _ClassVar[int]
+    CHECK_FIELD_NUMBER: _ClassVar[int]
     COPY_FIELD_NUMBER: _ClassVar[int]
     CREATE_MAILBOX_FIELD_NUMBER: _ClassVar[int]
     DELETE_MAILBOX_FIELD_NUMBER: _ClassVar[int]
@@ -528,7 +620,10 @@ class StorageReply(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     UPDATE_MAILBOX_FIELD_NUMBER: _ClassVar[int]
     WATCH_FIELD_NUMBER: _ClassVar[int]
+    accounts: AccountsResponse
     append: AppendResponse
+    backup: BackupResponse
+    check: CheckResponse
     copy: CopyResponse
     create_mailbox: Mailbox
     delete_mailbox: DeleteMailboxResponse
@@ -543,7 +638,7 @@ class StorageReply(_message.Message):
     snapshot: SnapshotResponse
     update_mailbox: Mailbox
     watch: ChangeEvent
-    def __init__(self, deposit: _Optional[_Union[DepositResponse, _Mapping]] = ..., list_mailboxes: _Optional[_Union[ListMailboxesResponse, _Mapping]] = ..., create_mailbox: _Optional[_Union[Mailbox, _Mapping]] = ..., rename_mailbox: _Optional[_Union[Mailbox, _Mapping]] = ..., delete_mailbox: _Optional[_Union[DeleteMailboxResponse, _Mapping]] = ..., update_mailbox: _Optional[_Union[Mailbox, _Mapping]] = ..., snapshot: _Optional[_Union[SnapshotResponse, _Mapping]] = ..., fetch: _Optional[_Union[FetchResponse, _Mapping]] = ..., append: _Optional[_Union[AppendResponse, _Mapping]] = ..., set_flags: _Optional[_Union[SetFlagsResponse, _Mapping]] = ..., copy: _Optional[_Union[CopyResponse, _Mapping]] = ..., expunge: _Optional[_Union[ExpungeResponse, _Mapping]] = ..., search: _Optional[_Union[SearchResponse, _Mapping]] = ..., quota: _Optional[_Union[QuotaResponse, _Mapping]] = ..., watch: _Optional[_Union[ChangeEvent, _Mapping]] = ...) -> None: ...
+    def __init__(self, deposit: _Optional[_Union[DepositResponse, _Mapping]] = ..., list_mailboxes: _Optional[_Union[ListMailboxesResponse, _Mapping]] = ..., create_mailbox: _Optional[_Union[Mailbox, _Mapping]] = ..., rename_mailbox: _Optional[_Union[Mailbox, _Mapping]] = ..., delete_mailbox: _Optional[_Union[DeleteMailboxResponse, _Mapping]] = ..., update_mailbox: _Optional[_Union[Mailbox, _Mapping]] = ..., snapshot: _Optional[_Union[SnapshotResponse, _Mapping]] = ..., fetch: _Optional[_Union[FetchResponse, _Mapping]] = ..., append: _Optional[_Union[AppendResponse, _Mapping]] = ..., set_flags: _Optional[_Union[SetFlagsResponse, _Mapping]] = ..., copy: _Optional[_Union[CopyResponse, _Mapping]] = ..., expunge: _Optional[_Union[ExpungeResponse, _Mapping]] = ..., search: _Optional[_Union[SearchResponse, _Mapping]] = ..., quota: _Optional[_Union[QuotaResponse, _Mapping]] = ..., watch: _Optional[_Union[ChangeEvent, _Mapping]] = ..., accounts: _Optional[_Union[AccountsResponse, _Mapping]] = ..., check: _Optional[_Union[CheckResponse, _Mapping]] = ..., backup: _Optional[_Union[BackupResponse, _Mapping]] = ...) -> None: ...
 
 class Summary(_message.Message):
     __slots__ = ["bcc", "cc", "date", "in_reply_to", "message_id", "references", "reply_to", "sender", "sent_ms", "subject", "to"]
@@ -595,14 +690,16 @@ class UIDRanges(_message.Message):
     def __init__(self, ranges: _Optional[_Iterable[_Union[UIDRange, _Mapping]]] = ...) -> None: ...
 
 class UpdateMailboxRequest(_message.Message):
-    __slots__ = ["id", "role", "subscribed"]
+    __slots__ = ["id", "name", "role", "subscribed"]
     ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     SUBSCRIBED_FIELD_NUMBER: _ClassVar[int]
     id: str
+    name: str
     role: str
     subscribed: bool
-    def __init__(self, id: _Optional[str] = ..., subscribed: bool = ..., role: _Optional[str] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., subscribed: bool = ..., role: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
     __slots__ = ["since_modseq"]
