@@ -58,7 +58,9 @@ func (r renderer) addresses(b []byte, list []*v1.MailAddress) []byte {
 		default:
 			b = append(b, '(')
 			b = wire.AppendNString(b, a.GetName(), r.utf8)
-			b = append(b, " NIL "...)
+			b = append(b, ' ')
+			b = wire.AppendNString(b, a.GetRoute(), r.utf8)
+			b = append(b, ' ')
 			b = wire.AppendNString(b, a.GetLocalPart(), r.utf8)
 			b = append(b, ' ')
 			b = wire.AppendNString(b, a.GetDomain(), r.utf8)

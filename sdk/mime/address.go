@@ -79,11 +79,10 @@ func (p *addressParser) bare(words [][]byte) {
 	p.emit(&v1.MailAddress{Name: p.comment, LocalPart: phrase(words)})
 }
 
-// angle reads an angle-addr after its "<"; a route is passed over (RFC 5322
-// section 4.4).
+// angle reads an angle-addr after its "<", with a route (RFC 5322 section 4.4).
 func (p *addressParser) angle(name []byte) {
 	words := p.words()
-	var domain []byte
+	var domain, route, hops []byte
 loop:
 	for p.i < len(p.s) {
 		c := p.s[p.i]
@@ -91,11 +90,17 @@ loop:
 		case '@':
 			p.i++
 			domain = bytes.Join(p.words(), nil)
+			if len(words) == 0 && len(hops) < maxRoute {
+				if len(hops) > 0 {
+					hops = append(hops, ',')
+				}
+				hops = append(append(hops, '@'), domain...)
+			}
 			continue
 		case ':':
 			// What came before was a route.
 			p.i++
-			domain = nil
+			domain, route, hops = nil, hops, nil
 			words = p.words()
 			continue
 		case ',':
@@ -114,10 +119,13 @@ loop:
 			p.words()
 			name = p.comment
 		}
-		p.emit(&v1.MailAddress{Name: name, LocalPart: bytes.Join(words, nil), Domain: domain})
+		p.emit(&v1.MailAddress{Name: name, LocalPart: bytes.Join(words, nil), Domain: domain, Route: route})
 	}
 	p.separator()
 }
+
+// maxRoute is how much of a route is kept, up to a whole domain more.
+const maxRoute = 1000
 
 // separator passes everything up to the comma or semicolon after a mailbox.
 func (p *addressParser) separator() {

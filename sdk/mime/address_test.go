@@ -17,7 +17,9 @@ func TestAddresses(t *testing.T) {
 		{"user@domain (Real Name)", "|Real Name|user|domain"},
 		{"group: g1@d1.org, g2@d2.org;, group2: g3@d3.org;", "START||group| ||g1|d1.org ||g2|d2.org END||| START||group2| ||g3|d3.org END|||"},
 		{"group:;, group2: (foo) ;", "START||group| END||| START||group2| END|||"},
-		{"<@route:user@domain>", "||user|domain"},
+		{"<@route:user@domain>", "via @route||user|domain"},
+		{"Tom <@a.example, @b.example : user@domain>", "via @a.example,@b.example|Tom|user|domain"},
+		{"<user@a@b>", "||user|b"},
 		{"<user-from (comment)@ (comment) domain.org>", "|comment|user-from|domain.org"},
 		{"<>", ""},
 		{"just words", "||just words|"},
@@ -34,6 +36,9 @@ func TestAddresses(t *testing.T) {
 			g := ""
 			if a.Group != v1.MailAddress_NONE {
 				g = a.Group.String()
+			}
+			if len(a.Route) > 0 {
+				g += "via " + string(a.Route)
 			}
 			got = append(got, fmt.Sprintf("%s|%s|%s|%s", g, a.Name, a.LocalPart, a.Domain))
 		}

@@ -3,6 +3,7 @@ package mime
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	"github.com/stagecoach-mta/stagecoach/sdk/mail"
@@ -70,8 +71,8 @@ type look struct {
 	read   bool
 }
 
-// field of a header, decoded and folded for comparison.
-type field struct{ name, value string }
+// field of a header, decoded and folded for comparison; raw is its value before.
+type field struct{ name, value, raw string }
 
 // Compile prepares a criterion; nil matches everything. INVALID for one that is
 // malformed or too large.
@@ -135,6 +136,16 @@ func compile(c *v1.Criterion, depth int, n *int) (*Matcher, error) {
 			s, err := l.Summary()
 			// Without a Date that can be read nothing was sent at any time.
 			return err == nil && s.GetSentMs() != 0 && within(t.Sent, s.GetSentMs()), err
+		}}, nil
+	case *v1.Criterion_SentDay:
+		return &Matcher{cost: costSummary, test: func(l *look) (bool, error) {
+			s, err := l.Summary()
+			if err != nil {
+				return false, err
+			}
+			sent, ok := parseDate(string(s.GetDate()))
+			year, month, day := sent.Date()
+			return ok && within(t.SentDay, time.Date(year, month, day, 0, 0, 0, 0, time.UTC).UnixMilli()), nil
 		}}, nil
 	case *v1.Criterion_Flag:
 		bits, keywords, err := ParseFlags([]string{t.Flag})
@@ -210,7 +221,8 @@ func foldHeader(raw string) []field {
 	var name, value string
 	flush := func() {
 		if name != "" {
-			out = append(out, field{Fold(name), Fold(DecodeHeader(strings.TrimSpace(value)))})
+			raw := strings.TrimSpace(value)
+			out = append(out, field{Fold(name), Fold(DecodeHeader(raw)), raw})
 		}
 	}
 	for line := range strings.SplitSeq(raw, "\n") {
@@ -235,12 +247,33 @@ func headerTest(t *v1.HeaderTest) test {
 			return false, err
 		}
 		for _, f := range fields {
-			if f.name == name && strings.Contains(f.value, value) {
+			if f.name == name && (strings.Contains(f.value, value) || wanted[name] && f.hasAddress(value)) {
 				return true, nil
 			}
 		}
 		return false, nil
 	}
+}
+
+// hasAddress tells whether a name or an address that the field says contains the
+// text: comments, folds and blanks within an address are no part of it.
+func (f field) hasAddress(text string) bool {
+	for _, a := range parseAddresses([]byte(f.raw), maxAddresses) {
+		if strings.Contains(Fold(DecodeHeader(string(a.GetName()))), text) {
+			return true
+		}
+		whole := string(a.GetLocalPart())
+		switch {
+		case a.GetGroup() != v1.MailAddress_NONE:
+			whole = DecodeHeader(whole)
+		case len(a.GetDomain()) > 0:
+			whole += "@" + string(a.GetDomain())
+		}
+		if strings.Contains(Fold(whole), text) {
+			return true
+		}
+	}
+	return false
 }
 
 func bodyTest(text string, header bool) test {
