@@ -49,11 +49,12 @@ func foldRune(r rune) rune {
 	return unicode.ToLower(low)
 }
 
-// searchPart looks for needle, which is folded, in the texts of an entity and in
-// the headers of the messages within it.
-func searchPart(part *v1.Part, r io.ReaderAt, needle []byte) (bool, error) {
+// eachText calls piece with the texts of an entity and with the headers of the
+// messages within it, folded, a piece at a time, until it returns true. first: the
+// piece begins another text.
+func eachText(part *v1.Part, r io.ReaderAt, piece func(b []byte, first bool) (done bool)) (done bool, err error) {
 	if part.GetType() == "text" {
-		return contains(Decode(part, io.NewSectionReader(r, part.GetBodyOffset(), part.GetSize())), needle)
+		return foldedText(Decode(part, io.NewSectionReader(r, part.GetBodyOffset(), part.GetSize())), piece)
 	}
 	if part.GetMessage() != nil && len(part.GetChildren()) == 1 {
 		child := part.GetChildren()[0]
@@ -62,33 +63,67 @@ func searchPart(part *v1.Part, r io.ReaderAt, needle []byte) (bool, error) {
 			return false, err
 		}
 		for _, f := range foldHeader(string(head)) {
-			if bytes.Contains([]byte(f.name+": "+f.value), needle) {
+			if piece([]byte(f.text()), true) {
 				return true, nil
 			}
 		}
 	}
 	for _, c := range part.GetChildren() {
-		if ok, err := searchPart(c, r, needle); ok || err != nil {
-			return ok, err
+		if done, err := eachText(c, r, piece); done || err != nil {
+			return done, err
 		}
 	}
 	return false, nil
 }
 
-// contains looks for needle in the folded text of r, a piece at a time.
-func contains(r io.Reader, needle []byte) (bool, error) {
+// text is a field as a search for text sees it.
+func (f *field) text() string { return f.name + ": " + f.value }
+
+// searchPart looks for needle, which is folded, in what eachText gives.
+func searchPart(part *v1.Part, r io.ReaderAt, needle []byte) (bool, error) {
+	return eachText(part, r, (&finder{needle: needle}).piece)
+}
+
+// finder looks for needle in texts that come a piece at a time.
+type finder struct {
+	needle []byte
+	tail   []byte // of the text so far, shorter than needle
+}
+
+func (f *finder) piece(b []byte, first bool) (found bool) {
+	if first {
+		f.tail = f.tail[:0]
+	}
+	if bytes.Contains(b, f.needle) {
+		return true
+	}
+	keep := len(f.needle) - 1
+	if len(b) >= keep {
+		found = len(f.tail) > 0 && bytes.Contains(append(f.tail, b[:keep]...), f.needle)
+		f.tail = append(f.tail[:0], b[len(b)-keep:]...)
+		return found
+	}
+	f.tail = append(f.tail, b...)
+	found = bytes.Contains(f.tail, f.needle)
+	f.tail = f.tail[:copy(f.tail, f.tail[max(0, len(f.tail)-keep):])]
+	return found
+}
+
+// foldedText calls piece with the folded text of r until it returns true. The
+// piece is the callee's again when it returns.
+func foldedText(r io.Reader, piece func(b []byte, first bool) (done bool)) (done bool, err error) {
 	raw := make([]byte, 32<<10)
 	have := 0 // octets of raw that are not folded yet: a broken rune
 	var text []byte
-	for {
+	for first := true; ; first = false {
 		n, err := r.Read(raw[have:])
 		n += have
 		whole := n
 		if err == nil {
 			whole -= brokenRune(raw[:n])
 		}
-		text = appendFold(text, raw[:whole])
-		if bytes.Contains(text, needle) {
+		text = appendFold(text[:0], raw[:whole])
+		if piece(text, first) {
 			return true, nil
 		}
 		if err == io.EOF {
@@ -97,11 +132,43 @@ func contains(r io.Reader, needle []byte) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if keep := len(needle) - 1; len(text) > keep {
-			text = text[:copy(text, text[len(text)-keep:])]
-		}
 		have = copy(raw, raw[whole:n])
 	}
+}
+
+// Texts calls piece with every text that a search for text looks at, in the form in
+// which it is compared (Fold), a piece at a time: the header's fields, the text
+// parts and the headers of the messages within. first: the piece begins another
+// text; no match goes from one text to the next. A piece may be empty, and is the
+// caller's again when piece returns. The error is the candidate's. It is for who
+// keeps an index, see Excluder.
+func Texts(c Candidate, piece func(b []byte, first bool)) error {
+	l := &look{Candidate: c}
+	fields, err := l.header()
+	if err != nil {
+		return err
+	}
+	for _, f := range fields {
+		piece([]byte(f.text()), true)
+		f.eachAddress(func(said string) bool {
+			piece([]byte(said), true)
+			return false
+		})
+	}
+	part, err := l.Structure()
+	if err != nil {
+		return err
+	}
+	r, err := l.Open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = eachText(part, r, func(b []byte, first bool) bool {
+		piece(b, first)
+		return false
+	})
+	return err
 }
 
 // brokenRune returns how many octets at the end of b begin a rune that goes on.

@@ -45,6 +45,14 @@ type Candidate interface {
 	Open() (mail.Reader, error)
 }
 
+// Excluder is a Candidate that has an index of the texts that Texts gives.
+type Excluder interface {
+	Candidate
+	// Excludes tells that folded stands in none of the message's texts; false if it
+	// may, or if the index does not know. folded went through Fold and is not empty.
+	Excludes(folded string) bool
+}
+
 // Matcher is a compiled criterion. It may be used concurrently.
 type Matcher struct {
 	test test
@@ -215,6 +223,12 @@ func (l *look) header() ([]field, error) {
 	return l.fields, nil
 }
 
+// excludes asks the candidate's index, if it has one.
+func (l *look) excludes(folded string) bool {
+	x, ok := l.Candidate.(Excluder)
+	return ok && folded != "" && x.Excludes(folded)
+}
+
 // foldHeader unfolds, decodes and folds the case of every field.
 func foldHeader(raw string) []field {
 	var out []field
@@ -242,12 +256,15 @@ func foldHeader(raw string) []field {
 func headerTest(t *v1.HeaderTest) test {
 	name, value := Fold(t.GetName()), Fold(t.GetValue())
 	return func(l *look) (bool, error) {
+		if l.excludes(value) {
+			return false, nil
+		}
 		fields, err := l.header()
 		if err != nil {
 			return false, err
 		}
 		for _, f := range fields {
-			if f.name == name && (strings.Contains(f.value, value) || wanted[name] && f.hasAddress(value)) {
+			if f.name == name && (strings.Contains(f.value, value) || f.hasAddress(value)) {
 				return true, nil
 			}
 		}
@@ -256,10 +273,20 @@ func headerTest(t *v1.HeaderTest) test {
 }
 
 // hasAddress tells whether a name or an address that the field says contains the
-// text: comments, folds and blanks within an address are no part of it.
-func (f field) hasAddress(text string) bool {
+// text.
+func (f *field) hasAddress(text string) bool {
+	return f.eachAddress(func(said string) bool { return strings.Contains(said, text) })
+}
+
+// eachAddress calls say with the folded names and addresses of a field that has
+// some, until it returns true: comments, folds and blanks within an address are no
+// part of it.
+func (f *field) eachAddress(say func(said string) (done bool)) (done bool) {
+	if !wanted[f.name] {
+		return false
+	}
 	for _, a := range parseAddresses([]byte(f.raw), maxAddresses) {
-		if strings.Contains(Fold(DecodeHeader(string(a.GetName()))), text) {
+		if say(Fold(DecodeHeader(string(a.GetName())))) {
 			return true
 		}
 		whole := string(a.GetLocalPart())
@@ -269,7 +296,7 @@ func (f field) hasAddress(text string) bool {
 		case len(a.GetDomain()) > 0:
 			whole += "@" + string(a.GetDomain())
 		}
-		if strings.Contains(Fold(whole), text) {
+		if say(Fold(whole)) {
 			return true
 		}
 	}
@@ -282,13 +309,16 @@ func bodyTest(text string, header bool) test {
 		if needle == "" {
 			return true, nil
 		}
+		if l.excludes(needle) {
+			return false, nil
+		}
 		if header {
 			fields, err := l.header()
 			if err != nil {
 				return false, err
 			}
 			for _, f := range fields {
-				if strings.Contains(f.name+": "+f.value, needle) {
+				if strings.Contains(f.text(), needle) {
 					return true, nil
 				}
 			}
