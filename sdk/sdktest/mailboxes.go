@@ -223,6 +223,18 @@ func (a *account) Rename(_ context.Context, req *v1.RenameMailboxRequest) (out *
 	if err != nil {
 		return nil, err
 	}
+	names := map[*box]string{}
+	for _, x := range a.boxes {
+		if b.name == inbox || x != b && !strings.HasPrefix(x.name, b.name+"/") {
+			continue
+		}
+		if names[x], err = checkName(name + x.name[len(b.name):]); err == nil {
+			err = a.free(names[x], "", nil)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 	err = a.change(func() error {
 		if b.name == inbox {
 			to := a.add(name, "")
@@ -230,12 +242,9 @@ func (a *account) Rename(_ context.Context, req *v1.RenameMailboxRequest) (out *
 			out = to.proto()
 			return nil
 		}
-		old := b.name
-		for _, x := range a.boxes {
-			if x == b || strings.HasPrefix(x.name, old+"/") {
-				x.name = name + x.name[len(old):]
-				a.listed = a.touch(x)
-			}
+		for x, name := range names {
+			x.name = name
+			a.listed = a.touch(x)
 		}
 		if parent, _, ok := cutLast(name); ok && a.byName(parent) == nil {
 			a.add(parent, "")

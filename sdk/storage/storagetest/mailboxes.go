@@ -129,6 +129,81 @@ func renameChildren(f *fixture) {
 	a.create("a")
 }
 
+// renameOnto: a name may be free and its children's not, where only they were left
+// when it was deleted.
+func renameOnto(f *fixture) {
+	a := f.open(meg)
+	ids := map[string]string{}
+	for _, n := range []string{"a", "a/x", "b", "b/x", "b/y"} {
+		m := a.create(n)
+		a.append(m.GetId(), mailOf(n, "x"))
+		ids[n] = m.GetId()
+	}
+	remove := func(name string) {
+		f.Helper()
+		_, err := a.Delete(f.Context(), &v1.DeleteMailboxRequest{Id: ids[name]})
+		f.must(err, "Delete "+name)
+		delete(ids, name)
+	}
+	// In any order, as a storage's list may have one.
+	same := func(when string) {
+		f.Helper()
+		for n, id := range ids {
+			if !a.hasBox(n) {
+				f.Errorf("%s there is no %q", when, n)
+			} else if m := a.box(n); m.GetId() != id || m.GetMessages() != 1 {
+				f.Errorf("%s %q has the id %q and %d messages, want %q and 1", when, n, m.GetId(), m.GetMessages(), id)
+			}
+		}
+	}
+	remove("b")
+	_, err := a.Rename(f.Context(), &v1.RenameMailboxRequest{Id: ids["a"], Name: "b"})
+	f.kind(err, fail.Exists, "Rename of a to b, with a child of a name that is there below b")
+	f.reopen()
+	a = f.open(meg)
+	same("after a Rename that was refused")
+	remove("b/x")
+	got, err := a.Rename(f.Context(), &v1.RenameMailboxRequest{Id: ids["a"], Name: "b"})
+	f.must(err, "Rename of a to b, which has children and is no mailbox")
+	equal(f, "name after Rename", got.GetName(), "b")
+	ids = map[string]string{"b": ids["a"], "b/x": ids["a/x"], "b/y": ids["b/y"]}
+	f.reopen()
+	a = f.open(meg)
+	same("after Rename of a to b")
+	longNames(f, a)
+}
+
+// longNames: what Create would refuse, Rename does not make of a child. How long a
+// name may be is the storage's.
+func longNames(f *fixture, a *account) {
+	f.Helper()
+	top := a.create("l")
+	for _, n := range []int{600, 150} {
+		child, err := a.Create(f.Context(), &v1.CreateMailboxRequest{Name: "l/" + strings.Repeat("x", n)})
+		if err != nil {
+			continue
+		}
+		want := child.GetName()
+		to := strings.Repeat("y", n)
+		if _, err = a.Rename(f.Context(), &v1.RenameMailboxRequest{Id: top.GetId(), Name: to}); err == nil {
+			want = to + want[len("l"):]
+		} else {
+			f.kind(err, fail.Invalid, "Rename that makes a child's name too long")
+		}
+		list, err := a.List(f.Context(), &v1.ListMailboxesRequest{Id: child.GetId()})
+		f.must(err, "List")
+		if len(list.GetMailboxes()) != 1 {
+			f.Fatalf("after Rename of its parent List has %d mailboxes of the child's id", len(list.GetMailboxes()))
+		}
+		if name := list.GetMailboxes()[0].GetName(); name != want {
+			f.Errorf("a child is named %.10q…, %d octets, and its parent's Rename says %.10q…, %d octets", name, len(name), want, len(want))
+		}
+		_, err = a.Create(f.Context(), &v1.CreateMailboxRequest{Name: want})
+		f.kind(err, fail.Exists, fmt.Sprintf("Create of a name of %d octets that a child has", len(want)))
+		return
+	}
+}
+
 func renameInbox(f *fixture) {
 	a := f.open(meg)
 	in := a.box("INBOX")

@@ -137,7 +137,17 @@ var modes = []mode{
 			return resp, err
 		}}
 	}},
-	{"leaves children behind", []string{"rename takes the children along"}, childless},
+	{"leaves children behind", []string{"rename takes the children along", "rename puts no child where a mailbox is"}, childless},
+	{"renames onto a child that is there", []string{"rename puts no child where a mailbox is"}, overwriting},
+	{"says that it renamed what it did not", []string{"rename puts no child where a mailbox is"}, func() tampering {
+		return tampering{rename: func(ctx context.Context, a storage.Account, req *v1.RenameMailboxRequest) (*v1.Mailbox, error) {
+			m, err := a.Rename(ctx, req)
+			if len(req.GetName()) > 100 && fail.Is(err, fail.Invalid) {
+				return &v1.Mailbox{Id: req.GetId(), Name: req.GetName()}, nil
+			}
+			return m, err
+		}}
+	}},
 	{"copies INBOX at a rename", []string{"rename INBOX moves its messages"}, func() tampering {
 		return tampering{rename: func(ctx context.Context, a storage.Account, req *v1.RenameMailboxRequest) (*v1.Mailbox, error) {
 			boxes, err := a.List(ctx, &v1.ListMailboxesRequest{Id: req.GetId()})
@@ -471,6 +481,39 @@ func childless() tampering {
 			}
 		}
 		return m, nil
+	}}
+}
+
+// overwriting removes what stands where a child is to be.
+func overwriting() tampering {
+	return tampering{rename: func(ctx context.Context, a storage.Account, req *v1.RenameMailboxRequest) (*v1.Mailbox, error) {
+		m, err := a.Rename(ctx, req)
+		if !fail.Is(err, fail.Exists) {
+			return m, err
+		}
+		list, lerr := a.List(ctx, &v1.ListMailboxesRequest{})
+		if lerr != nil {
+			return nil, lerr
+		}
+		names := map[string]*v1.Mailbox{}
+		var old string
+		for _, b := range list.GetMailboxes() {
+			names[b.GetName()] = b
+			if b.GetId() == req.GetId() {
+				old = b.GetName()
+			}
+		}
+		if b := names[req.GetName()]; b != nil && !b.GetContainer() {
+			return nil, err
+		}
+		for name := range names {
+			if rest, below := strings.CutPrefix(name, old+"/"); below {
+				if b := names[req.GetName()+"/"+rest]; b != nil {
+					_, _ = a.Delete(ctx, &v1.DeleteMailboxRequest{Id: b.GetId()})
+				}
+			}
+		}
+		return a.Rename(ctx, req)
 	}}
 }
 
