@@ -18,9 +18,12 @@ const longNew = `Write the project of a new plugin: a program that builds, passe
 does something small for its kind, with a test, a README and the configuration that
 names it. Change it from there.
 
-  filter     refuses words in a subject        storage  mailboxes in folders
+  filter     refuses words in a subject        storage  mailboxes on the disk
   deliver    appends mail to a file, once      access   reads an INBOX as POP3 does
   directory  users in a small text file
+
+The storage keeps a folder for each account in Go and Node, one SQLite database in
+Python.
 
 A Go project builds from a checkout of Stagecoach, if --sdk names one or this binary
 was built from one: then with the checkout's own versions, and without a network. Else
