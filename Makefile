@@ -1,4 +1,4 @@
-# Everything needs Go alone, except `interop`, `bench-peers` and `ci`, which bring their own
+# Everything needs Go alone, except `interop`, `bench-peers`, `bench-imap` and `ci`, which bring their own
 # packages (Debian, as root), and `generate`, which wants protoc.
 
 GO      ?= go
@@ -18,7 +18,7 @@ LINT_VERSION               := v2.15.0
 PROTOC_GEN_GO_VERSION      := v1.36.12
 PROTOC_GEN_GO_GRPC_VERSION := v1.6.2
 
-.PHONY: all build run test race lint simulate interop durable crash bench bench-peers fuzz generate clean help
+.PHONY: all build run test race lint simulate interop durable crash bench bench-peers bench-imap fuzz generate clean help
 
 all: build
 
@@ -53,6 +53,9 @@ bench: ## Benchmarks; print ratios against a yardstick measured in the same run 
 
 bench-peers: build ## Beside Debian's Postfix, in turns on this disk; prints ratios and their goals (ARGS: interop/peers' flags; installs postfix, as root)
 	@bash .ci/bench-peers $(abspath $(BIN)) $(ARGS)
+
+bench-imap: build ## Mailboxes of 10,000 and 100,000 mails beside Debian's Dovecot, in turns; prints ratios and their goals (ARGS: interop/imapbench's flags; installs dovecot, as root)
+	@bash .ci/bench-imap $(abspath $(BIN)) $(ARGS)
 
 durable: build ## ROUNDS (default 500) kills and disk faults of the real binary under load, and a full disk (SEED to repeat; installs Debian packages, as root)
 	ROUNDS=$(or $(ROUNDS),500) SEED="$(SEED)" bash interop/run $(abspath $(BIN)) kill_loop io_faults disk_full
