@@ -166,6 +166,8 @@ type Host struct {
 	// noNamespaces: sandboxes do without, as where the kernel refuses them.
 	noNamespaces bool
 	sequence     int
+	// pinChecked, if set, is called when a program's checksum was found right.
+	pinChecked func(path string)
 }
 
 var errClosed = errors.New("the plugin host is closed")

@@ -2,9 +2,7 @@ package host
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -142,16 +140,22 @@ func (p *process) handshake(ctx context.Context, h *Host, files []*os.File) erro
 	if cmd.Err != nil {
 		return cmd.Err
 	}
+	var program *pinned
 	if p.spec.SHA256 != "" {
-		if err := verify(cmd, p.spec.SHA256); err != nil {
+		var err error
+		if program, err = pin(cmd, p.spec.SHA256, p.dir); err != nil {
 			return err
+		}
+		defer program.close()
+		if h.pinChecked != nil {
+			h.pinChecked(cmd.Path)
 		}
 	}
 	p.child = newChild(h.forker, p.readOutput)
 	p.child.mark = []byte(socketDirEnv + "=" + p.dir)
 	if p.spec.Sandbox != nil {
 		p.child.confine = func(cmd *exec.Cmd, namespaces bool) (*confinement, error) {
-			return h.confine(cmd, p.spec, p.dir, namespaces && !h.noNamespaces)
+			return h.confine(cmd, p.spec, program, p.dir, namespaces && !h.noNamespaces)
 		}
 	}
 	// Ours instead of go-plugin's AutoMTLS, which is the same but for the curve:
@@ -167,6 +171,9 @@ func (p *process) handshake(ctx context.Context, h *Host, files []*os.File) erro
 		RunnerFunc: func(_ hclog.Logger, theirs *exec.Cmd, _ string) (runner.Runner, error) {
 			env := append(theirs.Env, bootstrap.ClientCertEnv+"="+string(bootstrap.PEM(cert)))
 			p.child.cmd = h.command(p.spec, p.dir, env, files)
+			if p.spec.Sandbox == nil {
+				program.execute(p.child.cmd)
+			}
 			return p.child, nil
 		},
 		StartTimeout:     h.timing.start + time.Second, // ours comes first
@@ -180,7 +187,10 @@ func (p *process) handshake(ctx context.Context, h *Host, files []*os.File) erro
 	defer context.AfterFunc(ctx, p.child.kill)()
 	addr, err := plugin.NewClient(config).Start()
 	if err != nil {
-		return p.notStarted(ctx, err)
+		return p.notStarted(ctx, program.explain(err, cmd.Path))
+	}
+	if err := program.recheck(cmd, p.spec.SHA256); err != nil {
+		return err
 	}
 	h.complain(p)
 	_ = os.WriteFile(filepath.Join(p.dir, "pid"), []byte(p.child.ID()+"\n"), 0o600)
@@ -197,22 +207,6 @@ func (p *process) handshake(ctx context.Context, h *Host, files []*os.File) erro
 	}
 	p.api = v1.NewPluginClient(p.conn)
 	p.tasks.Go(p.readStdio)
-	return nil
-}
-
-// verify compares the file that would be executed with its pinned checksum.
-func verify(cmd *exec.Cmd, pinned string) error {
-	want, err := hex.DecodeString(pinned)
-	if err != nil || len(want) != sha256.Size {
-		return fmt.Errorf("sha256 %q: write the 64 hexadecimal digits that `sha256sum %s` prints", pinned, cmd.Path)
-	}
-	ok, err := (&plugin.SecureConfig{Checksum: want, Hash: sha256.New()}).Check(cmd.Path)
-	if err != nil {
-		return err
-	}
-	if !ok {
-		return &PinError{cmd.Path}
-	}
 	return nil
 }
 

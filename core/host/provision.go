@@ -40,14 +40,6 @@ type StartError struct {
 func (e *StartError) Error() string { return "plugin " + e.Instance + ": " + e.Err.Error() }
 func (e *StartError) Unwrap() error { return e.Err }
 
-// PinError is a program whose checksum is not the one in its Spec. It was not
-// started.
-type PinError struct{ Path string }
-
-func (e *PinError) Error() string {
-	return fmt.Sprintf("%s is not the file that sha256 pins and was not started; if you replaced it on purpose, write what `sha256sum %s` prints", e.Path, e.Path)
-}
-
 // ConfigErrors finds all of them in an error of Provision.
 func ConfigErrors(err error) []*ConfigError {
 	if e, ok := err.(*ConfigError); ok {

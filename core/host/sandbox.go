@@ -67,8 +67,9 @@ type policy struct {
 	Args  []string `json:"args"`
 	Rules []rule   `json:"rules"`
 	// Program is the descriptor of the program's open file, for a user who cannot
-	// reach its path; 0: none.
-	Program int `json:"program,omitempty"`
+	// reach its path; 0: none. Pinned: it is run in any case, not the path.
+	Program int  `json:"program,omitempty"`
+	Pinned  bool `json:"pinned,omitempty"`
 	// NetNamespace and PIDNamespace: it is in one of its own already.
 	NetNamespace bool `json:"net_namespace,omitempty"`
 	PIDNamespace bool `json:"pid_namespace,omitempty"`
@@ -118,8 +119,9 @@ type confinement struct {
 	missing      []string
 }
 
-// confine makes cmd start the core's executable, which then becomes the plugin.
-func (h *Host) confine(cmd *exec.Cmd, s *Spec, dir string, namespaces bool) (*confinement, error) {
+// confine makes cmd start the core's executable, which then becomes the plugin:
+// program, if that is pinned.
+func (h *Host) confine(cmd *exec.Cmd, s *Spec, program *pinned, dir string, namespaces bool) (*confinement, error) {
 	box := s.Sandbox
 	c := &confinement{policy: policy{
 		Path: cmd.Path, Args: cmd.Args, Network: box.Network,
@@ -137,6 +139,10 @@ func (h *Host) confine(cmd *exec.Cmd, s *Spec, dir string, namespaces bool) (*co
 	}
 	c.ours, c.theirs = os.NewFile(uintptr(fds[0]), "sandbox"), os.NewFile(uintptr(fds[1]), "sandbox")
 
+	if program != nil && program.file != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, program.file)
+		c.policy.Program, c.policy.Pinned = 2+len(cmd.ExtraFiles), true
+	}
 	cmd.Path = h.opts.Executable
 	attr := cmd.SysProcAttr
 	root := os.Geteuid() == 0
@@ -144,7 +150,7 @@ func (h *Host) confine(cmd *exec.Cmd, s *Spec, dir string, namespaces bool) (*co
 		if root {
 			attr.Credential = &syscall.Credential{Uid: uint32(box.UID), Gid: uint32(box.GID)}
 			// That user may reach neither file by its path.
-			if cmd.Path, err = c.pass(cmd, h.opts.Executable); err == nil && !script(c.policy.Path) {
+			if cmd.Path, err = c.pass(cmd, h.opts.Executable); err == nil && !c.policy.Pinned && !script(c.policy.Path) {
 				_, err = c.pass(cmd, c.policy.Path)
 				c.policy.Program = 2 + len(cmd.ExtraFiles)
 			}

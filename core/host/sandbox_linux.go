@@ -89,7 +89,7 @@ func EnterSandbox(args []string) error {
 		return fmt.Errorf("the core that gave the sandbox's orders is gone: %w", err)
 	}
 	path := p.Path
-	if p.Program > 0 && unix.Access(path, unix.X_OK) != nil {
+	if p.Program > 0 && (p.Pinned || unix.Access(path, unix.X_OK) != nil) {
 		path = "/proc/self/fd/" + strconv.Itoa(p.Program)
 	}
 	err = syscall.Exec(path, p.Args, os.Environ())
