@@ -89,6 +89,7 @@ type workload struct {
 	faults faults
 	wrap   func(*world, vfs.FS) vfs.FS // a bug below the queue
 	disk   *simdisk.Disk               // which may fail; nil: a new one
+	clock  func() time.Time            // a bug: not the one handed in; nil: none
 }
 
 // run does them. When the queue stops, that is the end of it; what it refuses
@@ -104,6 +105,10 @@ func (l workload) run(t testing.TB, seed uint64) (*simdisk.Trial, error) {
 		w.o.FS = l.wrap(w, d)
 	}
 	w.o.FS = w.gated(w.o.FS)
+	if l.clock != nil {
+		w.o.Clock = l.clock
+		w.complain = func(string, ...any) {}
+	}
 	w.reached = func(m model) { h.reached(m.String()) }
 	h.add("")
 	w.doing = func(m model) { h.add(m.String()) }

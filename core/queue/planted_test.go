@@ -24,7 +24,8 @@ func unsynced(match func(w *world, path string) bool) workload {
 }
 
 // TestPlantedBugsAreFound shows that the checker would see what it looks for: a
-// bug for each promise. For promise 2 see TestARetriedSyncIsFound; for 4
+// bug for each promise. For promise 2 see TestARetriedSyncIsFound; for 6 and 7
+// core/schedule and TestASeedRepeatsWhatIsWritten; for 4
 // TestAnIgnoredChecksumIsFound.
 func TestPlantedBugsAreFound(t *testing.T) {
 	for name, l := range map[string]workload{

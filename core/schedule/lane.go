@@ -171,7 +171,7 @@ func (l *lane) shut(now time.Time) time.Time {
 
 // judge learns from an attempt that began at began.
 func (s *Scheduler) judge(l *lane, began time.Time, e Finished) {
-	if e.Result == Untried {
+	if e.Result == Untried || s.cfg.faults.deaf {
 		return
 	}
 	took := s.now.Sub(began)
@@ -251,6 +251,9 @@ func (s *Scheduler) asked(l *lane, e Finished) {
 }
 
 func (s *Scheduler) shrink(l *lane) {
+	if s.cfg.faults.stubborn {
+		return
+	}
 	l.window = max(1, l.window/2)
 	l.threshold = max(l.window, 2)
 	l.decided = s.now
@@ -259,7 +262,9 @@ func (s *Scheduler) shrink(l *lane) {
 // close lets nothing start for about wait: a quarter of it is chance, so that
 // lanes that were closed together do not open together.
 func (s *Scheduler) close(l *lane, wait time.Duration, reason string) {
-	l.decided = s.now
+	if l.decided = s.now; s.cfg.faults.neverShut {
+		return
+	}
 	l.notBefore = s.now.Add(s.jitter(wait))
 	l.reason = reason
 	if wait > patience {
@@ -275,6 +280,9 @@ func (l *lane) revive() {
 }
 
 func (s *Scheduler) jitter(d time.Duration) time.Duration {
+	if s.cfg.faults.sameMoment {
+		return d
+	}
 	return d + time.Duration(s.random.Int64N(int64(d/4)+1))
 }
 

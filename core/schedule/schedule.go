@@ -41,6 +41,13 @@ type Config struct {
 	Source func(source string) SourceLimits
 	// Slow is an attempt that takes longer; default 5 s.
 	Slow time.Duration
+
+	faults faults
+}
+
+// faults are bugs that a test plants to see that its checker finds them.
+type faults struct {
+	sameMoment, deaf, stubborn, neverShut, onePool, coldStart, mapOrder bool
 }
 
 // Limits of one lane.
@@ -239,7 +246,9 @@ func New(cfg Config, now time.Time, random *rand.Rand) *Scheduler {
 		random: random, now: now,
 		lanes: make(map[string]*lane), sources: make(map[string]*source), flights: make(map[uint64]*flight),
 	}
-	s.warm.begin = now
+	if s.warm.begin = now; cfg.faults.coldStart {
+		s.warm.begin = now.Add(-warmFor)
+	}
 	s.configure(cfg)
 	return s
 }

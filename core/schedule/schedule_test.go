@@ -10,7 +10,7 @@ import (
 
 // bench is a scheduler with the actions of its last step sorted.
 type bench struct {
-	t      *testing.T
+	t      testing.TB
 	s      *Scheduler
 	now    time.Time
 	ticket uint64
@@ -21,7 +21,7 @@ type bench struct {
 }
 
 // newBench is past its warm start.
-func newBench(t *testing.T, cfg Config) *bench {
+func newBench(t testing.TB, cfg Config) *bench {
 	begin := time.Date(2026, 11, 26, 8, 0, 0, 0, time.UTC)
 	return &bench{t: t, s: New(cfg, begin, rand.New(rand.NewPCG(7, 7))), now: begin.Add(time.Hour)}
 }
@@ -68,39 +68,8 @@ func (b *bench) finish(r Result, wait time.Duration) {
 func twenty(string) Limits { return Limits{AtOnce: 20} }
 
 func TestConcurrencyGrowsWithAnswersAndShrinks(t *testing.T) {
-	b := newBench(t, Config{Limits: twenty})
-	b.arrive(600, Job{Lane: "a"})
-	if len(b.starts) != 1 {
-		t.Fatalf("%d at first, want 1", len(b.starts))
-	}
-	last := 0
-	for range 10 {
-		b.now = b.now.Add(time.Second)
-		b.finish(Answered, 0)
-		if _, running := b.s.Waiting(); running < last {
-			t.Fatalf("%d after %d", running, last)
-		} else {
-			last = running
-		}
-	}
-	if last != 20 {
-		t.Fatalf("%d at once after 10 rounds of answers, want 20", last)
-	}
-	// The peer has enough: one of them, while others run well.
-	began := b.starts
-	b.now = b.now.Add(time.Second)
-	b.step(Finished{Ticket: began[0], Result: Answered})
-	b.step(Finished{Ticket: began[1], Result: Throttled})
-	l := b.s.lanes["a"]
-	if l.allowed(64) != 10 {
-		t.Fatalf("%d are allowed after one 421, want 10", l.allowed(64))
-	}
-	// Its siblings say the same: that is no news.
-	for _, ticket := range began[2:6] {
-		b.step(Finished{Ticket: ticket, Result: Throttled})
-	}
-	if l.allowed(64) != 10 || l.throttles != 0 {
-		t.Fatalf("%d are allowed after five 421 of one moment, want 10", l.allowed(64))
+	if err := concurrencyFollows(Config{}); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -386,75 +355,16 @@ func TestLanesShareByCost(t *testing.T) {
 }
 
 func TestSlowLanesLeaveHalfOfTheWorkers(t *testing.T) {
-	w := newWorld(6, Config{Workers: 16, Limits: twenty})
-	from := w.now.Add(time.Minute)
-	for i := range 100 {
-		lane := fmt.Sprint("slow", i)
-		w.peers[lane] = &peer{kind: "slow", answer: sluggish}
-		for range 5 {
-			w.put(from, lane, "tom@hanks.example")
-		}
-	}
-	for _, name := range []string{"known", "new"} {
-		w.peers[name] = &peer{kind: "healthy", answer: healthy}
-	}
-	w.put(from.Add(-time.Second), "known", "tom@hanks.example")
-	var known []*mail
-	for i := range 100 {
-		known = append(known, w.put(from.Add(time.Duration(i)*10*time.Second), "known", "tom@hanks.example"))
-	}
-	first := w.put(from, "new", "tom@hanks.example")
-	w.run(time.Time{})
-	for n, m := range known {
-		if wait := m.end.Sub(m.put); wait > 200*time.Millisecond || m.end.IsZero() {
-			t.Errorf("mail %d waited %s behind slow lanes", n, wait)
-		}
-	}
-	// Each of a hundred others has a worker for five seconds, eight at a time.
-	if wait := first.end.Sub(first.put); wait > 70*time.Second {
-		t.Errorf("a lane that nothing was known of waited %s", wait)
+	if err := slowLanesDelayNobody(Config{}); err != nil {
+		t.Error(err)
 	}
 }
 
-// A restart with a large backlog: something starts at once, and what starts in a
-// second grows step by step, wherever the backlog lies.
 func TestARestartFiresNotAllAtOnce(t *testing.T) {
 	for _, where := range []string{"stored", "fresh"} {
 		t.Run(where, func(t *testing.T) {
-			w := newWorld(8, Config{Limits: twenty, Workers: 512})
-			w.keepStarts = true
-			for i := range 2000 {
-				lane := fmt.Sprint("d", i)
-				w.peers[lane] = &peer{kind: "healthy", answer: healthy}
-				for range 5 {
-					m := w.put(w.now, lane, "tom@hanks.example")
-					if where == "stored" {
-						w.events = w.events[:len(w.events)-1]
-						w.at(w.now, func() { w.shelve(m, lane, w.now) })
-					}
-				}
-			}
-			begin := w.now
-			w.run(time.Time{})
-			if first := w.starts[0].Sub(begin); first > 50*time.Millisecond {
-				t.Errorf("the first start after %s", first)
-			}
-			var second [20]int
-			for _, at := range w.starts {
-				second[min(int(at.Sub(begin)/time.Second), 19)]++
-			}
-			for s, most := range []int{300, 1200, 4800} {
-				if second[s] > most {
-					t.Errorf("%d starts in second %d", second[s], s+1)
-				}
-			}
-			for _, m := range w.mails {
-				if m.end.IsZero() {
-					t.Fatal("a mail was forgotten")
-				}
-			}
-			if took := w.now.Sub(begin); took > 30*time.Second {
-				t.Errorf("it took %s", took)
+			if err := aRestartIsGentle(Config{}, where); err != nil {
+				t.Error(err)
 			}
 		})
 	}

@@ -228,7 +228,7 @@ func (s *Scheduler) wake() {
 		if s.slow >= slowMost*s.cfg.Workers {
 			to = unknown
 		}
-		if f.pool != slow {
+		if f.pool != slow && !s.cfg.faults.onePool {
 			s.occupy(f.pool, -1)
 			s.occupy(to, 1)
 			f.pool = to
@@ -466,7 +466,9 @@ func (s *Scheduler) offerAll() {
 	for name := range s.lanes {
 		names = append(names, name)
 	}
-	slices.Sort(names)
+	if !s.cfg.faults.mapOrder {
+		slices.Sort(names)
+	}
 	for _, name := range names {
 		s.offer(s.lanes[name])
 	}

@@ -36,6 +36,10 @@ type world struct {
 	parks       int
 	outstanding int
 	steps       int
+
+	// clock is what a step is told; saw is told of the step.
+	clock func() time.Time
+	saw   func(Event, []Action)
 }
 
 // peer answers an attempt.
@@ -120,6 +124,7 @@ func newWorld(seed uint64, cfg Config) *world {
 	for _, m := range []int{5, 15, 30, 60, 120, 180} {
 		w.retry = append(w.retry, time.Duration(m)*time.Minute)
 	}
+	w.clock, w.saw = func() time.Time { return w.now }, func(Event, []Action) {}
 	w.s = New(cfg, w.now, rand.New(rand.NewPCG(seed, 2)))
 	return w
 }
@@ -154,7 +159,9 @@ func (w *world) shelve(m *mail, lane string, at time.Time) {
 // step runs one step and does as it says.
 func (w *world) step(e Event) {
 	w.steps++
-	for _, a := range slices.Clone(w.s.Step(w.now, e)) {
+	actions := slices.Clone(w.s.Step(w.clock(), e))
+	w.saw(e, actions)
+	for _, a := range actions {
 		switch a := a.(type) {
 		case Start:
 			w.start(w.mails[a.Ticket])
