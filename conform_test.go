@@ -20,6 +20,7 @@ import (
 type tried struct {
 	block, facts string
 	skipped      []string
+	prepare      func(dir string) error // what the block needs in DIR
 }
 
 const noMistakes = "configure: mistakes point at their attribute"
@@ -30,6 +31,17 @@ var bundled = map[string]tried{
 		// Nobody answers at that address: everything is temperror at once.
 		block: `filter "authverify" "inbound" { resolvers = ["127.0.0.1:9"] }`,
 		facts: `wrong = { resolvers = "resolvers = [\"ns.example\"]" }`,
+	},
+	"dkimsign": {
+		block: `filter "dkimsign" "ours" {
+  keys     = "DIR/dkim"
+  networks = ["192.0.2.1"]
+}`,
+		facts: `wrong = { domain = "domain = \"hanks\"" }`,
+		prepare: func(dir string) error {
+			_, err := signingKeys{}.Make(filepath.Join(dir, "dkim"), "hanks.example", "", "ed25519", 0)
+			return err
+		},
 	},
 	"exec": {
 		block: `filter "exec" "sign" {
@@ -70,6 +82,11 @@ func conformed(t *testing.T, c tried, args ...string) (code int, report *conform
 	}
 	if err := os.WriteFile(filepath.Join(dir, "people.hcl"), people, 0o600); err != nil {
 		t.Fatal(err)
+	}
+	if c.prepare != nil {
+		if err := c.prepare(dir); err != nil {
+			t.Fatal(err)
+		}
 	}
 	args = append([]string{"plugin", "conform"}, args...)
 	for flag, text := range map[string]string{"--config": c.block, "--facts": c.facts} {

@@ -22,12 +22,13 @@ func main() {
 // app names the parts.
 func app() *command.App {
 	return &command.App{
-		Version: version,
-		Bundled: plugins.Bundled(),
-		Users:   peopleFile{},
-		Stdin:   os.Stdin,
-		Stdout:  os.Stdout,
-		Stderr:  os.Stderr,
+		Version:     version,
+		Bundled:     plugins.Bundled(),
+		Users:       peopleFile{},
+		SigningKeys: signingKeys{},
+		Stdin:       os.Stdin,
+		Stdout:      os.Stdout,
+		Stderr:      os.Stderr,
 	}
 }
 

@@ -3,6 +3,7 @@ package plugins
 
 import (
 	"github.com/stagecoach-mta/stagecoach/plugins/authverify"
+	"github.com/stagecoach-mta/stagecoach/plugins/dkimsign"
 	"github.com/stagecoach-mta/stagecoach/plugins/exec"
 	"github.com/stagecoach-mta/stagecoach/plugins/file"
 	"github.com/stagecoach-mta/stagecoach/plugins/headers"
@@ -18,6 +19,7 @@ import (
 func Bundled() []sdk.Plugin {
 	return []sdk.Plugin{
 		authverify.Plugin(),
+		dkimsign.Plugin(),
 		exec.Plugin(),
 		file.Plugin(),
 		headers.Plugin(),

@@ -40,11 +40,12 @@ type Users interface {
 type App struct {
 	Version string
 	// Bundled are the plugins in this binary.
-	Bundled []sdk.Plugin
-	Users   Users
-	Stdin   io.Reader
-	Stdout  io.Writer
-	Stderr  io.Writer
+	Bundled     []sdk.Plugin
+	Users       Users
+	SigningKeys SigningKeys
+	Stdin       io.Reader
+	Stdout      io.Writer
+	Stderr      io.Writer
 }
 
 // exit carries an exit code with the error that caused it.
@@ -137,7 +138,7 @@ func (a *App) root() *cobra.Command {
 	root.SetVersionTemplate("stagecoach {{.Version}}\n")
 	root.AddCommand(
 		a.serve(), a.reload(), a.validate(), a.format(), a.test(), a.explain(), a.demo(),
-		a.queue(), a.trace(), a.plugin(), a.user(), a.version(),
+		a.queue(), a.trace(), a.plugin(), a.user(), a.dkim(), a.version(),
 	)
 	for _, c := range root.Commands() {
 		strict(c)

@@ -172,7 +172,7 @@ func (f *Filter) look(ctx context.Context, env *v1.Envelope, m *message.Message,
 			found.iprev, found.name = iprev.Check(ctx, f.dns, ip)
 		}
 	}()
-	err = bodies.Read(m.Body)
+	err = bodies.Read(ctx, m.Body)
 	<-spfDone
 	<-iprevDone
 	if err != nil {

@@ -79,7 +79,7 @@ type fetched struct {
 func (v *Verifier) Verify(ctx context.Context, m *message.Message) (Outcome, error) {
 	bodies := &dkim.Bodies{}
 	c := v.Begin(ctx, m.Header, bodies)
-	if err := bodies.Read(m.Body); err != nil {
+	if err := bodies.Read(ctx, m.Body); err != nil {
 		return Outcome{}, err
 	}
 	return c.Finish(), nil

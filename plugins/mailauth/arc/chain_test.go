@@ -25,7 +25,7 @@ func sealed(t *testing.T, key ed25519.PrivateKey, domain, cv, text string) strin
 	}
 	bodies := &dkim.Bodies{}
 	body := bodies.Want(dkim.Relaxed, crypto.SHA256, -1)
-	if err := bodies.Read(m.Body); err != nil {
+	if err := bodies.Read(t.Context(), m.Body); err != nil {
 		t.Fatal(err)
 	}
 	n := len(m.Header.All("ARC-Seal")) + 1

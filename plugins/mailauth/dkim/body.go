@@ -1,6 +1,7 @@
 package dkim
 
 import (
+	"context"
 	"crypto"
 	"hash"
 	"io"
@@ -47,8 +48,9 @@ func (b *Bodies) Want(c Canonicalization, algorithm crypto.Hash, limit int64) *B
 
 var blocks = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
 
-// Read reads the body, if anybody wants it, and makes the sums.
-func (b *Bodies) Read(body io.Reader) error {
+// Read reads the body, if anybody wants it, and makes the sums; not further once
+// ctx has ended, which is then its error.
+func (b *Bodies) Read(ctx context.Context, body io.Reader) error {
 	if len(b.sums) == 0 {
 		return nil
 	}
@@ -64,6 +66,9 @@ func (b *Bodies) Read(body io.Reader) error {
 		}
 		if err == io.EOF {
 			break
+		}
+		if err == nil {
+			err = ctx.Err()
 		}
 		if err != nil {
 			return err

@@ -74,7 +74,7 @@ func sign(t testing.TB, s *dkim.Signer, text string) string {
 	}
 	bodies := &dkim.Bodies{}
 	sum := bodies.Want(s.Body, crypto.SHA256, -1)
-	if err := bodies.Read(m.Body); err != nil {
+	if err := bodies.Read(t.Context(), m.Body); err != nil {
 		t.Fatal(err)
 	}
 	value, err := s.Sign(m.Header, sum)
@@ -184,7 +184,7 @@ func TestResults(t *testing.T) {
 		"b= broken":    {whole, tagged("\tb=", "\tb=*"), dkim.Neutral, "b= is no base64"},
 		"d= no name":   {whole, tagged("d=hanks.example", "d=hanks..example"), dkim.Neutral, "do not make a name"},
 		"l= too long":  {whole, tagged("v=1;", "v=1; l=1000;"), dkim.Fail, "l= says 1000 octets, and the body has 26"},
-		"t= no time":   {whole, tagged("\tt=", "\tt=x"), dkim.Neutral, "is no time"},
+		"t= no time":   {whole, tagged(" t=", " t=x"), dkim.Neutral, "is no time"},
 		"no tag list":  {whole, tagged("v=1;", "v;"), dkim.Neutral, "has no ="},
 	} {
 		got := verify(t, tc.v, []byte(tc.mail))
@@ -257,7 +257,7 @@ func TestPartialBody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := bodies.Read(m.Body); err != nil {
+	if err := bodies.Read(t.Context(), m.Body); err != nil {
 		t.Fatal(err)
 	}
 	value := " v=1; a=ed25519-sha256; d=hanks.example; s=ed; h=from; l=5; bh=" + base64.StdEncoding.EncodeToString(sum.Sum) + "; b="
@@ -299,7 +299,7 @@ func TestBodyInPieces(t *testing.T) {
 			for size := 1; size <= len(tc.body)+1; size++ {
 				bodies := &dkim.Bodies{}
 				sum := bodies.Want(c, crypto.SHA256, -1)
-				if err := bodies.Read(&pieces{[]byte(tc.body), size}); err != nil {
+				if err := bodies.Read(t.Context(), &pieces{[]byte(tc.body), size}); err != nil {
 					t.Fatal(err)
 				}
 				if !bytes.Equal(sum.Sum, h.Sum(nil)) || sum.Length != int64(len(want)) {
@@ -349,7 +349,7 @@ func FuzzVerify(f *testing.F) {
 			v := &dkim.Verifier{Resolver: oneKey{txt: key}, Historic: historic}
 			bodies := &dkim.Bodies{}
 			check := v.Begin(t.Context(), m.Header, bodies)
-			if err := bodies.Read(bytes.NewReader(mail)); err != nil {
+			if err := bodies.Read(t.Context(), bytes.NewReader(mail)); err != nil {
 				t.Fatal(err)
 			}
 			for _, got := range check.Finish() {

@@ -56,7 +56,7 @@ func (s *Signer) Sign(h message.Header, body *BodySum) (string, error) {
 		now = s.Now()
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, " v=1; a=%s; c=%s/%s; d=%s; s=%s;\r\n\tt=%d;", a, s.Header, s.Body, s.Domain, s.Selector, now.Unix())
+	fmt.Fprintf(&b, " v=1; a=%s; c=%s/%s;\r\n\td=%s; s=%s; t=%d;", a, s.Header, s.Body, s.Domain, s.Selector, now.Unix())
 	if s.Lifetime > 0 {
 		b.WriteString(" x=" + strconv.FormatInt(now.Add(s.Lifetime).Unix(), 10) + ";")
 	}

@@ -93,7 +93,7 @@ type fetched struct {
 func (v *Verifier) Verify(ctx context.Context, m *message.Message) ([]Verdict, error) {
 	bodies := &Bodies{}
 	c := v.Begin(ctx, m.Header, bodies)
-	if err := bodies.Read(m.Body); err != nil {
+	if err := bodies.Read(ctx, m.Body); err != nil {
 		return nil, err
 	}
 	return c.Finish(), nil

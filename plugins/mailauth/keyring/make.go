@@ -108,6 +108,15 @@ func Waiting(dir, domain string) ([]Key, error) {
 	return out, nil
 }
 
+// Read reads one key from its file.
+func Read(path, domain, selector string) (Key, error) {
+	private, err := read(path)
+	if err != nil {
+		return Key{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return Key{Domain: domain, Selector: selector, Private: private, Path: path}, nil
+}
+
 // Name is where the public key's TXT record stands.
 func (k Key) Name() string { return k.Selector + "._domainkey." + k.Domain }
 
