@@ -21,6 +21,7 @@ import start  # noqa: F401: registers its cases, as those below do
 import send  # noqa: F401
 import protocol  # noqa: F401
 import read  # noqa: F401
+import sync  # noqa: F401
 import bulk  # noqa: F401
 import crash  # noqa: F401
 import durable  # noqa: F401

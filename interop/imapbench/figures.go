@@ -354,6 +354,10 @@ func together(s server, _ string, _ int) (float64, error) {
 
 // idle is the memory of a connection that waits in IDLE.
 func idle(s server, _ string, _ int) (float64, error) {
+	// What other figures have left in memory would make room for them.
+	if err := errors.Join(s.stop(), s.start(false)); err != nil {
+		return 0, err
+	}
 	before := memory(s.pid())
 	var clients []*client
 	defer func() {
