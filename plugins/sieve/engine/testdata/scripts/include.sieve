@@ -1,0 +1,5 @@
+require ["include", "variables", "replace", "enclose"];
+global "a";
+include :optional :once "other";
+set "global.a" "b";
+return;
