@@ -188,8 +188,7 @@ func (d *developer) loop(ctx context.Context) error {
 			return err
 		}
 		d.show.changed(d.shown(changed))
-		// Its main program may be another one now.
-		if p, err := tryout.Find(d.args[0], d.args[1:], d.names, d.place.Built); err == nil {
+		if p, err := d.project.Again(d.args[1:], d.names, d.place.Built); err == nil {
 			d.project = p
 		}
 	}

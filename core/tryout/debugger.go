@@ -21,12 +21,17 @@ type Debugger struct {
 	Say []string
 }
 
-// Debugger that this machine has for the project. lookPath finds programs.
+// Debugger that this machine has for the project. lookPath finds programs. Its address
+// stays for as long as the project is worked on, so that a client may connect again
+// after a change.
 func (p *Project) Debugger(lookPath func(string) (string, error)) (*Debugger, error) {
-	addr, err := freeAddress()
-	if err != nil {
-		return nil, err
+	if p.debugAt == "" {
+		var err error
+		if p.debugAt, err = freeAddress(); err != nil {
+			return nil, err
+		}
 	}
+	addr := p.debugAt
 	_, port, _ := net.SplitHostPort(addr)
 	switch p.Lang {
 	case "go":
@@ -77,9 +82,13 @@ func (p *Project) Debugger(lookPath func(string) (string, error)) (*Debugger, er
 		return &Debugger{
 			Name: "debugpy",
 			Via: func(command []string) []string {
-				return append([]string{python, "-m", "debugpy", "--listen", addr, "--wait-for-client"}, command[script(command):]...)
+				// Frozen modules hide from a debugger; a Python without them passes over the option.
+				return append([]string{python, "-X", "frozen_modules=off", "-m", "debugpy", "--listen", addr, "--wait-for-client"}, command[script(command):]...)
 			},
-			Say: []string{fmt.Sprintf(`in VS Code: {"type": "debugpy", "request": "attach", "connect": {"host": "127.0.0.1", "port": %s}}`, port)},
+			Say: []string{
+				fmt.Sprintf(`in VS Code: {"type": "debugpy", "request": "attach", "connect": {"host": "127.0.0.1", "port": %s}}`, port),
+				"or any other client of the debug adapter protocol, at " + addr + ", when it listens: in a second or two",
+			},
 		}, nil
 	}
 	say := map[string][]string{
@@ -113,10 +122,13 @@ func (p *Project) interpreter() string {
 	defer f.Close()
 	line, _ := bufio.NewReader(f).ReadString('\n')
 	words := strings.Fields(strings.TrimPrefix(line, "#!"))
-	if len(words) == 0 {
-		return "python3"
+	for _, w := range words {
+		// As in "#!/usr/bin/env -S python3 -u".
+		if filepath.Base(w) != "env" && !strings.HasPrefix(w, "-") && !strings.Contains(w, "=") {
+			return w
+		}
 	}
-	return words[len(words)-1]
+	return "python3"
 }
 
 func freeAddress() (string, error) {

@@ -33,6 +33,17 @@ type Project struct {
 	built bool
 	// endings of the files that are its source.
 	endings []string
+	// debugAt is where its debugger listens; "" until there is one.
+	debugAt string
+}
+
+// Again is the project as it is now: after a change its program may be another one.
+func (p *Project) Again(args, bundled []string, out string) (*Project, error) {
+	next, err := Find(p.Name, args, bundled, out)
+	if err == nil {
+		next.debugAt = p.debugAt
+	}
+	return next, err
 }
 
 // BuildError is what the compiler had to say.
