@@ -58,6 +58,7 @@ var misbehaviours = []misbehaviour{
 	{"garbage", "off = true", "answers garbage: 1 call in the last 10 min", "filter's call with a storage's reply", "bad_answers"},
 	{"allocate", `memory = "64MB"`, "its sandbox allows", "memory", "memory"},
 	{"fork", "processes  = 40\n    programs   = true", "processes and threads", "processes and threads", "processes"},
+	{"trespass", "programs = true", "and was refused: 3 times in the last hour", "reached for the server's admin socket", "trespass"},
 	{"leave", "off = true", "process ended (exit status 7)", "left 3 processes behind when it ended", "left_behind"},
 }
 
@@ -131,6 +132,17 @@ receive "smtp" %[1]q {
 			}
 			return nil
 		})
+	}
+	for _, who := range []string{"it", "a child"} {
+		eventually(t, func() error {
+			if !named(s.log.String(), "filter.bad.trespass", who+" was told 403 Forbidden") {
+				return fmt.Errorf("%s was not refused", who)
+			}
+			return nil
+		})
+	}
+	if strings.Contains(s.log.String(), "configuration reloaded") {
+		t.Error("a plugin made the server read its configuration")
 	}
 	if p := listed(t, path)["filter.bad.flood"]; p.LogLinesDropped == 0 || p.LogBytesDropped < p.LogLinesDropped {
 		t.Errorf("%d lines of %d octets dropped", p.LogLinesDropped, p.LogBytesDropped)

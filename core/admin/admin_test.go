@@ -60,7 +60,7 @@ func serve(t *testing.T) (*Client, *backend) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
 	b := &backend{more: make(chan LogLine)}
-	s, err := Listen(path, b)
+	s, err := Listen(path, b, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

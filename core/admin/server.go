@@ -43,8 +43,9 @@ type Server struct {
 	path string
 }
 
-// Listen opens the socket, readable and writable by its owner only.
-func Listen(path string, b Backend) (*Server, error) {
+// Listen opens the socket, readable and writable by its owner only. The guard may be
+// nil.
+func Listen(path string, b Backend, guard Guard) (*Server, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
@@ -58,7 +59,10 @@ func Listen(path string, b Backend) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{ln: ln, path: path}
-	s.http = http.Server{Handler: handler(b), ReadHeaderTimeout: 10 * time.Second}
+	s.http = http.Server{Handler: guarded(handler(b)), ReadHeaderTimeout: 10 * time.Second}
+	if guard != nil {
+		s.http.ConnContext = guard.admit
+	}
 	return s, nil
 }
 
@@ -133,14 +137,19 @@ func logs(w http.ResponseWriter, r *http.Request, b Backend) {
 }
 
 func answer(w http.ResponseWriter, v any, err error) {
-	w.Header().Set("Content-Type", "application/json")
-	if err != nil {
-		code := http.StatusUnprocessableEntity
-		if errors.Is(err, queue.ErrNotFound) {
-			code = http.StatusNotFound
-		}
-		w.WriteHeader(code)
-		v = Problem{err.Error()}
+	switch {
+	case errors.Is(err, queue.ErrNotFound):
+		reject(w, http.StatusNotFound, err.Error())
+	case err != nil:
+		reject(w, http.StatusUnprocessableEntity, err.Error())
+	default:
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(v) // the client has gone, if this fails
 	}
-	_ = json.NewEncoder(w).Encode(v) // the client has gone, if this fails
+}
+
+func reject(w http.ResponseWriter, code int, why string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(Problem{why}) // as above
 }

@@ -93,7 +93,7 @@ func (s *running) run(ctx context.Context, cfg *config.Config, up func(*pipeline
 	if s.pipeline, err = pipeline.Start(ctx, cfg, pipeline.Options{Executable: self, Version: s.app.Version, Log: s.log}); err != nil {
 		return s.explain(cfg, err)
 	}
-	adm, err := admin.Listen(cfg.Admin.Socket, s)
+	adm, err := admin.Listen(cfg.Admin.Socket, s, s.pipeline.Host().Refuse)
 	if err != nil {
 		return errors.Join(err, s.pipeline.Stop(context.Background()))
 	}

@@ -249,6 +249,16 @@ func (c *child) started() bool {
 	return c.pid != 0
 }
 
+// living is the process's number for as long as it is its own; 0 before and after.
+func (c *child) living() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		return 0
+	}
+	return c.pid
+}
+
 // status says how the process ended; only after reaped.
 func (c *child) status() string {
 	if c.cmd.ProcessState == nil {

@@ -160,6 +160,8 @@ type Host struct {
 	listeners map[string]*listener
 	tokens    map[tokenKey]string
 	described map[string]*v1.DescribeResponse
+	// running are the processes of all plugins.
+	running map[*process]bool
 	// unenforced is what the log said of an instance's sandbox last.
 	unenforced map[string]string
 	rings      map[string]*logRing
@@ -190,7 +192,7 @@ func New(opts Options) (*Host, error) {
 		changing:  make(chan struct{}, 1),
 		instances: map[string]*Instance{}, listeners: map[string]*listener{},
 		tokens: map[tokenKey]string{}, described: map[string]*v1.DescribeResponse{},
-		unenforced: map[string]string{}, rings: map[string]*logRing{},
+		running: map[*process]bool{}, unenforced: map[string]string{}, rings: map[string]*logRing{},
 	}
 	if opts.Patient {
 		h.timing = patientTiming()

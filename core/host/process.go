@@ -66,7 +66,11 @@ type process struct {
 	// credits are the calls that it takes at once.
 	credits int
 
+	// forget takes it from those that run; nil before it does.
+	forget func()
+
 	mu       sync.Mutex
+	refused  time.Time // when it was said last that something was (Refuse)
 	calls    int
 	draining bool
 	idle     chan struct{}
@@ -151,7 +155,17 @@ func (p *process) handshake(ctx context.Context, h *Host, files []*os.File) erro
 			h.pinChecked(cmd.Path)
 		}
 	}
-	p.child = newChild(h.forker, p.readOutput)
+	p.child = newChild(h.forker, func() {
+		h.mu.Lock()
+		h.running[p] = true
+		h.mu.Unlock()
+		p.readOutput()
+	})
+	p.forget = func() {
+		h.mu.Lock()
+		delete(h.running, p)
+		h.mu.Unlock()
+	}
 	p.child.mark = []byte(socketDirEnv + "=" + p.dir)
 	if p.spec.Sandbox != nil {
 		p.child.confine = func(cmd *exec.Cmd, namespaces bool) (*confinement, error) {
@@ -498,5 +512,8 @@ func (p *process) end() {
 		p.child.stderr.Close()
 	}
 	p.lines.finish()
+	if p.forget != nil {
+		p.forget()
+	}
 	os.RemoveAll(p.dir)
 }

@@ -32,6 +32,8 @@ const (
 	BadAnswers TroubleKind = "bad_answers"
 	// LateAnswers never came, or not in time.
 	LateAnswers TroubleKind = "late_answers"
+	// Trespass: it reached, from its sandbox, for what is the operator's.
+	Trespass TroubleKind = "trespass"
 	// LogFlood: it writes more than is logged.
 	LogFlood TroubleKind = "log_flood"
 	// LeftBehind are processes that it had started and that outlived it.
@@ -67,6 +69,9 @@ var (
 		LateAnswers: {keptCounts, func(_ *record, n, _ uint64, ago string) string {
 			return fmt.Sprintf("is late: %s without an answer in time in the last 10 min, the last %s", count(n, "call"), ago)
 		}},
+		Trespass: {keptEnds, func(_ *record, n, _ uint64, ago string) string {
+			return fmt.Sprintf("reached for the server's admin socket, which is not in its sandbox, and was refused: %s in the last hour, the last %s", count(n, "time"), ago)
+		}},
 		LogFlood: {keptCounts, func(_ *record, n, octets uint64, _ string) string {
 			return fmt.Sprintf("floods its log: %s (%s) dropped in the last 10 min", count(n, "line"), megabytes(octets))
 		}},
@@ -75,7 +80,7 @@ var (
 		}},
 	}
 	severity = []TroubleKind{
-		Unresponsive, Memory, Processes, BadSession, Stuck, Crash, NotStarted, BadAnswers, LateAnswers, LogFlood, LeftBehind,
+		Unresponsive, Memory, Processes, BadSession, Stuck, Crash, NotStarted, BadAnswers, LateAnswers, Trespass, LogFlood, LeftBehind,
 	}
 )
 

@@ -5,8 +5,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -33,6 +37,10 @@ type bad struct {
 }
 
 func main() {
+	if len(os.Args) == 2 {
+		fmt.Fprintln(os.Stderr, "a child was told", reload(os.Args[1]))
+		return
+	}
 	b := &bad{}
 	b.Server = sdk.NewServer(sdk.Plugin{
 		Name: "bad", Version: "1.0.0", Summary: "Misbehaves", Config: config{},
@@ -89,9 +97,49 @@ func (b *bad) Filter(context.Context, *filter.Event) (*filter.Verdict, error) {
 			// Out of the group and with no parent left.
 			_ = exec.Command("/bin/sh", "-c", "setsid sleep 3600 &").Run()
 			os.Exit(7)
+		case "trespass":
+			trespass()
 		}
 	})
 	return filter.Accept(), nil
+}
+
+// trespass asks the server for a reload: itself, by a child, and by one that is out
+// of the group, has another environment and no parent left.
+func trespass() {
+	socket := filepath.Join(os.Getenv("PLUGIN_UNIX_SOCKET_DIR"), "../../admin.sock")
+	fmt.Fprintln(os.Stderr, "it was told", reload(socket))
+	self, err := os.Executable()
+	if err == nil {
+		child := exec.Command(self, socket)
+		child.Stderr = os.Stderr
+		err = child.Run()
+	}
+	if err == nil {
+		orphan := exec.Command("/bin/sh", "-c", `setsid "$0" "$1" & exit`, self, socket)
+		orphan.Env, orphan.Stderr = []string{}, os.Stderr
+		err = orphan.Run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "trespassing is not possible:", err)
+	}
+}
+
+// reload is what the admin socket answers.
+func reload(socket string) string {
+	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}}
+	resp, err := client.Post("http://stagecoach/reload", "", nil)
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return resp.Status + " " + string(text)
 }
 
 func flood() {
