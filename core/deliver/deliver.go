@@ -7,6 +7,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/stagecoach-mta/stagecoach/core/filter"
 	"github.com/stagecoach-mta/stagecoach/core/queue"
 	"github.com/stagecoach-mta/stagecoach/core/spool"
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
@@ -33,7 +34,12 @@ type Job struct {
 	Body       spool.Body
 	// Key is stable for message and block over repetitions.
 	Key string
+	// Placements say where a storage keeps single recipients' copies, by index.
+	Placements map[int32][]filter.Placed
 }
+
+// Release drops what the job's placements hold, when it is over.
+func (j *Job) Release() { filter.Unplace(j.Placements) }
 
 // Outcome is what became of one recipient.
 type Outcome struct {

@@ -40,6 +40,7 @@ func (j *job) filter(ctx context.Context, g *group, work *deliver.Job, event v1.
 	env.Sender, env.Tags, env.Hints = out.Envelope.GetSender(), out.Envelope.GetTags(), filter.MergeHints(env.Hints, out.Hints)
 	work.Envelope = &env
 	j.once(g, work.Recipients[0], asked, out)
+	work.Placements = out.Placements
 
 	var changes []queue.Change
 	work.Recipients = slices.DeleteFunc(slices.Clone(work.Recipients), func(r *queue.Recipient) bool {

@@ -410,6 +410,7 @@ func (j *job) try(ctx context.Context, g *group) (changes []queue.Change, err er
 	}
 	work := &deliver.Job{Envelope: j.claim.Envelope, Recipients: g.recipients, Body: j.body, Key: j.claim.ID + "/" + g.ref}
 	defer func() {
+		work.Release()
 		if work.Body != j.body {
 			work.Body.Discard()
 		}

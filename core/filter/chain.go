@@ -110,10 +110,13 @@ type Outcome struct {
 	Body   spool.Body
 	Hints  *v1.RouteHints
 	Inject []Injected
+	// Placements of single recipients, for a storage.
+	Placements map[int32][]Placed
 	// Trace has a step for each filter asked, in the order of the chain.
 	Trace []Step
 
 	asked spool.Body // as the question had it
+	event v1.FilterEvent
 }
 
 // Injected is a further message that a filter made. Whoever drops it discards
@@ -145,7 +148,7 @@ type Step struct {
 // that rejects ends the round. An editor is asked after all before it, and sees
 // what they changed.
 func (c Chain) Run(ctx context.Context, ed Editing, q Question) (*Outcome, error) {
-	out := &Outcome{Verdict: &v1.Verdict{}, Envelope: q.Envelope, Body: q.Body, asked: q.Body}
+	out := &Outcome{Verdict: &v1.Verdict{}, Envelope: q.Envelope, Body: q.Body, asked: q.Body, event: q.Event}
 	for at := 0; at < len(c); {
 		next := at + 1
 		if c[at].Interest().GetEffect() != v1.FilterInterest_EDIT {
@@ -324,6 +327,9 @@ func (out *Outcome) fold(ed Editing, a answer) (stop bool, err error) {
 	step.Note, step.Score = r.GetNote(), r.GetScore()
 	step.Verdict = r.GetVerdict().GetAction()
 	edits, err := out.edit(ed, a.member, r)
+	if err == nil {
+		err = out.place(ed, a.member, r)
+	}
 	switch step.Edits = edits; {
 	case errors.Is(err, message.ErrEdit):
 		// The filter's fault, not the mail's: as if it had not answered.

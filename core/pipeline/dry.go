@@ -323,6 +323,7 @@ func (d *Dry) outFilters(ctx context.Context, r *RecipientExplained, q *queue.En
 	if err != nil {
 		return err
 	}
+	filter.Unplace(out.Placements)
 	r.Filters = append(r.Filters, out.Trace...)
 	return nil
 }

@@ -268,3 +268,33 @@ func (v *Verdict) Inject(sender string, recipients []string, m *mail.Message) *V
 	v.reply.Inject = append(v.reply.Inject, in)
 	return v
 }
+
+// Copy is one copy of a mail in a storage.
+type Copy struct {
+	// Mailbox by name, created if missing; "" is INBOX.
+	Mailbox string
+	// Flags that it begins with: "\\Seen" and the like, or keywords.
+	Flags []string
+	// Message is nil for the mail as it is, else an edited one: small, or a file as
+	// in ReplaceBodyFile.
+	Message *mail.Message
+}
+
+// Place says where a storage keeps a recipient's copies, at most 64, in place of
+// what the deliver block says. It counts at PRE_DELIVERY of a delivery into a
+// storage. A repeated delivery stores nothing twice if it gets the same list.
+func (v *Verdict) Place(recipient int32, copies ...Copy) *Verdict {
+	p := &v1.Placement{}
+	for _, c := range copies {
+		to := &v1.Placement_Copy{Mailbox: c.Mailbox, Flags: c.Flags}
+		if c.Message != nil {
+			to.Message = c.Message.Ref()
+		}
+		p.Copies = append(p.Copies, to)
+	}
+	if v.reply.Placements == nil {
+		v.reply.Placements = map[int32]*v1.Placement{}
+	}
+	v.reply.Placements[recipient] = p
+	return v
+}

@@ -277,6 +277,18 @@ func (s *suite) hints(t conform.T) {
 		if h.GetNotBeforeMs() < 0 || h.GetExpiresMs() < 0 {
 			say("not_before_ms %d, expires_ms %d", h.GetNotBeforeMs(), h.GetExpiresMs())
 		}
+		for _, p := range a.reply.GetPlacements() {
+			if len(p.GetCopies()) > 64 {
+				say("%d copies for one recipient", len(p.GetCopies()))
+			}
+			for _, c := range p.GetCopies() {
+				if c.GetMessage() != nil {
+					if f := refFault("a copy for "+c.GetMailbox(), c.GetMessage(), a.dirs); f != "" {
+						say("%s", f)
+					}
+				}
+			}
+		}
 		for i, in := range a.reply.GetInject() {
 			what := fmt.Sprintf("injection %d", i)
 			faults := []string{addressFault(what+", sender", in.GetSender(), true), refFault(what, in.GetMessage(), a.dirs)}

@@ -413,7 +413,7 @@ func (x Verdict_Action) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Verdict_Action.Descriptor instead.
 func (Verdict_Action) EnumDescriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{5, 0}
+	return file_filter_proto_rawDescGZIP(), []int{6, 0}
 }
 
 // FilterInterest is what a filter asks for. What is not asked for is not sent.
@@ -836,7 +836,12 @@ type FilterReply struct {
 	Note string `protobuf:"bytes,7,opt,name=note,proto3" json:"note,omitempty"`
 	// score is added to the tag "score", a number, which routes read as
 	// tags.score: the scores of all filters add up. Negative speaks for the mail.
-	Score         float64 `protobuf:"fixed64,8,opt,name=score,proto3" json:"score,omitempty"`
+	Score float64 `protobuf:"fixed64,8,opt,name=score,proto3" json:"score,omitempty"`
+	// placements at PRE_DELIVERY, by recipient's index: where a storage keeps this
+	// recipient's copies, in place of what the deliver block says. Any effect may
+	// give some; of several filters' the first one's stands. Elsewhere, and for
+	// deliveries into no storage, they say nothing.
+	Placements    map[int32]*Placement `protobuf:"bytes,9,rep,name=placements,proto3" json:"placements,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -927,6 +932,62 @@ func (x *FilterReply) GetScore() float64 {
 	return 0
 }
 
+func (x *FilterReply) GetPlacements() map[int32]*Placement {
+	if x != nil {
+		return x.Placements
+	}
+	return nil
+}
+
+// Placement is where one recipient's copies of a mail are stored: all of them, or
+// the delivery is tried again. One without copies says nothing: DISCARD is the
+// verdict for that.
+type Placement struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// copies, at most 64. Their places in this list are part of what makes a
+	// repeated delivery store nothing twice: give the same list again.
+	Copies        []*Placement_Copy `protobuf:"bytes,1,rep,name=copies,proto3" json:"copies,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Placement) Reset() {
+	*x = Placement{}
+	mi := &file_filter_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Placement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Placement) ProtoMessage() {}
+
+func (x *Placement) ProtoReflect() protoreflect.Message {
+	mi := &file_filter_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Placement.ProtoReflect.Descriptor instead.
+func (*Placement) Descriptor() ([]byte, []int) {
+	return file_filter_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Placement) GetCopies() []*Placement_Copy {
+	if x != nil {
+		return x.Copies
+	}
+	return nil
+}
+
 // Verdict is what shall become of the mail.
 //
 // At CONNECT, HELLO, AUTH, MAIL and RCPT it is about that command: REJECT and
@@ -952,7 +1013,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_filter_proto_msgTypes[5]
+	mi := &file_filter_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -964,7 +1025,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[5]
+	mi := &file_filter_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -977,7 +1038,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{5}
+	return file_filter_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Verdict) GetAction() Verdict_Action {
@@ -1038,7 +1099,7 @@ type Edit struct {
 
 func (x *Edit) Reset() {
 	*x = Edit{}
-	mi := &file_filter_proto_msgTypes[6]
+	mi := &file_filter_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1050,7 +1111,7 @@ func (x *Edit) String() string {
 func (*Edit) ProtoMessage() {}
 
 func (x *Edit) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[6]
+	mi := &file_filter_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1063,7 +1124,7 @@ func (x *Edit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edit.ProtoReflect.Descriptor instead.
 func (*Edit) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{6}
+	return file_filter_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Edit) GetEdit() isEdit_Edit {
@@ -1205,7 +1266,7 @@ type RouteHints struct {
 
 func (x *RouteHints) Reset() {
 	*x = RouteHints{}
-	mi := &file_filter_proto_msgTypes[7]
+	mi := &file_filter_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1217,7 +1278,7 @@ func (x *RouteHints) String() string {
 func (*RouteHints) ProtoMessage() {}
 
 func (x *RouteHints) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[7]
+	mi := &file_filter_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1230,7 +1291,7 @@ func (x *RouteHints) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteHints.ProtoReflect.Descriptor instead.
 func (*RouteHints) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{7}
+	return file_filter_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RouteHints) GetQueue() string {
@@ -1291,7 +1352,7 @@ type Injection struct {
 
 func (x *Injection) Reset() {
 	*x = Injection{}
-	mi := &file_filter_proto_msgTypes[8]
+	mi := &file_filter_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1303,7 +1364,7 @@ func (x *Injection) String() string {
 func (*Injection) ProtoMessage() {}
 
 func (x *Injection) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[8]
+	mi := &file_filter_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1316,7 +1377,7 @@ func (x *Injection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Injection.ProtoReflect.Descriptor instead.
 func (*Injection) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{8}
+	return file_filter_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Injection) GetSender() string {
@@ -1340,6 +1401,71 @@ func (x *Injection) GetMessage() *MessageRef {
 	return nil
 }
 
+type Placement_Copy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// mailbox by name, created if missing; empty: INBOX.
+	Mailbox string `protobuf:"bytes,1,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
+	// flags that the copy begins with, as in the storage contract's
+	// SetFlagsRequest.
+	Flags []string `protobuf:"bytes,2,rep,name=flags,proto3" json:"flags,omitempty"`
+	// message, if this copy is not the mail as it is but an edited one: inline, or
+	// a file as in Edit.ReplaceBody. Unset: the mail.
+	Message       *MessageRef `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Placement_Copy) Reset() {
+	*x = Placement_Copy{}
+	mi := &file_filter_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Placement_Copy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Placement_Copy) ProtoMessage() {}
+
+func (x *Placement_Copy) ProtoReflect() protoreflect.Message {
+	mi := &file_filter_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Placement_Copy.ProtoReflect.Descriptor instead.
+func (*Placement_Copy) Descriptor() ([]byte, []int) {
+	return file_filter_proto_rawDescGZIP(), []int{5, 0}
+}
+
+func (x *Placement_Copy) GetMailbox() string {
+	if x != nil {
+		return x.Mailbox
+	}
+	return ""
+}
+
+func (x *Placement_Copy) GetFlags() []string {
+	if x != nil {
+		return x.Flags
+	}
+	return nil
+}
+
+func (x *Placement_Copy) GetMessage() *MessageRef {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
 // SetSender sets the reverse-path; empty is the null one. parameters unset:
 // they stay.
 type Edit_SetSender struct {
@@ -1352,7 +1478,7 @@ type Edit_SetSender struct {
 
 func (x *Edit_SetSender) Reset() {
 	*x = Edit_SetSender{}
-	mi := &file_filter_proto_msgTypes[11]
+	mi := &file_filter_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1364,7 +1490,7 @@ func (x *Edit_SetSender) String() string {
 func (*Edit_SetSender) ProtoMessage() {}
 
 func (x *Edit_SetSender) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[11]
+	mi := &file_filter_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1377,7 +1503,7 @@ func (x *Edit_SetSender) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edit_SetSender.ProtoReflect.Descriptor instead.
 func (*Edit_SetSender) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{6, 0}
+	return file_filter_proto_rawDescGZIP(), []int{7, 0}
 }
 
 func (x *Edit_SetSender) GetAddress() string {
@@ -1404,7 +1530,7 @@ type Edit_AddRecipient struct {
 
 func (x *Edit_AddRecipient) Reset() {
 	*x = Edit_AddRecipient{}
-	mi := &file_filter_proto_msgTypes[12]
+	mi := &file_filter_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1416,7 +1542,7 @@ func (x *Edit_AddRecipient) String() string {
 func (*Edit_AddRecipient) ProtoMessage() {}
 
 func (x *Edit_AddRecipient) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[12]
+	mi := &file_filter_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1429,7 +1555,7 @@ func (x *Edit_AddRecipient) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edit_AddRecipient.ProtoReflect.Descriptor instead.
 func (*Edit_AddRecipient) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{6, 1}
+	return file_filter_proto_rawDescGZIP(), []int{7, 1}
 }
 
 func (x *Edit_AddRecipient) GetRecipient() *Recipient {
@@ -1450,7 +1576,7 @@ type Edit_DeleteRecipient struct {
 
 func (x *Edit_DeleteRecipient) Reset() {
 	*x = Edit_DeleteRecipient{}
-	mi := &file_filter_proto_msgTypes[13]
+	mi := &file_filter_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1462,7 +1588,7 @@ func (x *Edit_DeleteRecipient) String() string {
 func (*Edit_DeleteRecipient) ProtoMessage() {}
 
 func (x *Edit_DeleteRecipient) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[13]
+	mi := &file_filter_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1475,7 +1601,7 @@ func (x *Edit_DeleteRecipient) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edit_DeleteRecipient.ProtoReflect.Descriptor instead.
 func (*Edit_DeleteRecipient) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{6, 2}
+	return file_filter_proto_rawDescGZIP(), []int{7, 2}
 }
 
 func (x *Edit_DeleteRecipient) GetIndex() int32 {
@@ -1497,7 +1623,7 @@ type Edit_InsertHeader struct {
 
 func (x *Edit_InsertHeader) Reset() {
 	*x = Edit_InsertHeader{}
-	mi := &file_filter_proto_msgTypes[14]
+	mi := &file_filter_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1509,7 +1635,7 @@ func (x *Edit_InsertHeader) String() string {
 func (*Edit_InsertHeader) ProtoMessage() {}
 
 func (x *Edit_InsertHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[14]
+	mi := &file_filter_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1522,7 +1648,7 @@ func (x *Edit_InsertHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edit_InsertHeader.ProtoReflect.Descriptor instead.
 func (*Edit_InsertHeader) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{6, 3}
+	return file_filter_proto_rawDescGZIP(), []int{7, 3}
 }
 
 func (x *Edit_InsertHeader) GetPosition() int32 {
@@ -1552,7 +1678,7 @@ type Edit_ReplaceHeader struct {
 
 func (x *Edit_ReplaceHeader) Reset() {
 	*x = Edit_ReplaceHeader{}
-	mi := &file_filter_proto_msgTypes[15]
+	mi := &file_filter_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1564,7 +1690,7 @@ func (x *Edit_ReplaceHeader) String() string {
 func (*Edit_ReplaceHeader) ProtoMessage() {}
 
 func (x *Edit_ReplaceHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[15]
+	mi := &file_filter_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1577,7 +1703,7 @@ func (x *Edit_ReplaceHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edit_ReplaceHeader.ProtoReflect.Descriptor instead.
 func (*Edit_ReplaceHeader) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{6, 4}
+	return file_filter_proto_rawDescGZIP(), []int{7, 4}
 }
 
 func (x *Edit_ReplaceHeader) GetName() string {
@@ -1612,7 +1738,7 @@ type Edit_DeleteHeader struct {
 
 func (x *Edit_DeleteHeader) Reset() {
 	*x = Edit_DeleteHeader{}
-	mi := &file_filter_proto_msgTypes[16]
+	mi := &file_filter_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1624,7 +1750,7 @@ func (x *Edit_DeleteHeader) String() string {
 func (*Edit_DeleteHeader) ProtoMessage() {}
 
 func (x *Edit_DeleteHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[16]
+	mi := &file_filter_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1637,7 +1763,7 @@ func (x *Edit_DeleteHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edit_DeleteHeader.ProtoReflect.Descriptor instead.
 func (*Edit_DeleteHeader) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{6, 5}
+	return file_filter_proto_rawDescGZIP(), []int{7, 5}
 }
 
 func (x *Edit_DeleteHeader) GetName() string {
@@ -1666,7 +1792,7 @@ type Edit_ReplaceBody struct {
 
 func (x *Edit_ReplaceBody) Reset() {
 	*x = Edit_ReplaceBody{}
-	mi := &file_filter_proto_msgTypes[17]
+	mi := &file_filter_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1678,7 +1804,7 @@ func (x *Edit_ReplaceBody) String() string {
 func (*Edit_ReplaceBody) ProtoMessage() {}
 
 func (x *Edit_ReplaceBody) ProtoReflect() protoreflect.Message {
-	mi := &file_filter_proto_msgTypes[17]
+	mi := &file_filter_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1691,7 +1817,7 @@ func (x *Edit_ReplaceBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edit_ReplaceBody.ProtoReflect.Descriptor instead.
 func (*Edit_ReplaceBody) Descriptor() ([]byte, []int) {
-	return file_filter_proto_rawDescGZIP(), []int{6, 6}
+	return file_filter_proto_rawDescGZIP(), []int{7, 6}
 }
 
 func (x *Edit_ReplaceBody) GetBody() *MessageRef {
@@ -1759,7 +1885,7 @@ const file_filter_proto_rawDesc = "" +
 	"\x05reply\x18\x02 \x01(\v2\x1f.stagecoach.plugin.v1.SMTPReplyR\x05reply\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\tR\x05state\x12\x1d\n" +
 	"\n" +
-	"remote_mta\x18\x04 \x01(\tR\tremoteMta\"\xe2\x04\n" +
+	"remote_mta\x18\x04 \x01(\tR\tremoteMta\"\x95\x06\n" +
 	"\vFilterReply\x127\n" +
 	"\averdict\x18\x01 \x01(\v2\x1d.stagecoach.plugin.v1.VerdictR\averdict\x12X\n" +
 	"\rper_recipient\x18\x02 \x03(\v23.stagecoach.plugin.v1.FilterReply.PerRecipientEntryR\fperRecipient\x120\n" +
@@ -1768,13 +1894,25 @@ const file_filter_proto_rawDesc = "" +
 	"\x05hints\x18\x05 \x01(\v2 .stagecoach.plugin.v1.RouteHintsR\x05hints\x127\n" +
 	"\x06inject\x18\x06 \x03(\v2\x1f.stagecoach.plugin.v1.InjectionR\x06inject\x12\x12\n" +
 	"\x04note\x18\a \x01(\tR\x04note\x12\x14\n" +
-	"\x05score\x18\b \x01(\x01R\x05score\x1a^\n" +
+	"\x05score\x18\b \x01(\x01R\x05score\x12Q\n" +
+	"\n" +
+	"placements\x18\t \x03(\v21.stagecoach.plugin.v1.FilterReply.PlacementsEntryR\n" +
+	"placements\x1a^\n" +
 	"\x11PerRecipientEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x05R\x03key\x123\n" +
 	"\x05value\x18\x02 \x01(\v2\x1d.stagecoach.plugin.v1.VerdictR\x05value:\x028\x01\x1aR\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12/\n" +
-	"\x05value\x18\x02 \x01(\v2\x19.stagecoach.plugin.v1.TagR\x05value:\x028\x01\"\xa2\x02\n" +
+	"\x05value\x18\x02 \x01(\v2\x19.stagecoach.plugin.v1.TagR\x05value:\x028\x01\x1a^\n" +
+	"\x0fPlacementsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\x05R\x03key\x125\n" +
+	"\x05value\x18\x02 \x01(\v2\x1f.stagecoach.plugin.v1.PlacementR\x05value:\x028\x01\"\xbd\x01\n" +
+	"\tPlacement\x12<\n" +
+	"\x06copies\x18\x01 \x03(\v2$.stagecoach.plugin.v1.Placement.CopyR\x06copies\x1ar\n" +
+	"\x04Copy\x12\x18\n" +
+	"\amailbox\x18\x01 \x01(\tR\amailbox\x12\x14\n" +
+	"\x05flags\x18\x02 \x03(\tR\x05flags\x12:\n" +
+	"\amessage\x18\x03 \x01(\v2 .stagecoach.plugin.v1.MessageRefR\amessage\"\xa2\x02\n" +
 	"\aVerdict\x12<\n" +
 	"\x06action\x18\x01 \x01(\x0e2$.stagecoach.plugin.v1.Verdict.ActionR\x06action\x125\n" +
 	"\x05reply\x18\x02 \x01(\v2\x1f.stagecoach.plugin.v1.SMTPReplyR\x05reply\x12\x19\n" +
@@ -1868,7 +2006,7 @@ func file_filter_proto_rawDescGZIP() []byte {
 }
 
 var file_filter_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_filter_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_filter_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_filter_proto_goTypes = []any{
 	(FilterEvent)(0),             // 0: stagecoach.plugin.v1.FilterEvent
 	(FilterInterest_Body)(0),     // 1: stagecoach.plugin.v1.FilterInterest.Body
@@ -1880,69 +2018,76 @@ var file_filter_proto_goTypes = []any{
 	(*Observation)(nil),          // 7: stagecoach.plugin.v1.Observation
 	(*RecipientResult)(nil),      // 8: stagecoach.plugin.v1.RecipientResult
 	(*FilterReply)(nil),          // 9: stagecoach.plugin.v1.FilterReply
-	(*Verdict)(nil),              // 10: stagecoach.plugin.v1.Verdict
-	(*Edit)(nil),                 // 11: stagecoach.plugin.v1.Edit
-	(*RouteHints)(nil),           // 12: stagecoach.plugin.v1.RouteHints
-	(*Injection)(nil),            // 13: stagecoach.plugin.v1.Injection
-	nil,                          // 14: stagecoach.plugin.v1.FilterReply.PerRecipientEntry
-	nil,                          // 15: stagecoach.plugin.v1.FilterReply.TagsEntry
-	(*Edit_SetSender)(nil),       // 16: stagecoach.plugin.v1.Edit.SetSender
-	(*Edit_AddRecipient)(nil),    // 17: stagecoach.plugin.v1.Edit.AddRecipient
-	(*Edit_DeleteRecipient)(nil), // 18: stagecoach.plugin.v1.Edit.DeleteRecipient
-	(*Edit_InsertHeader)(nil),    // 19: stagecoach.plugin.v1.Edit.InsertHeader
-	(*Edit_ReplaceHeader)(nil),   // 20: stagecoach.plugin.v1.Edit.ReplaceHeader
-	(*Edit_DeleteHeader)(nil),    // 21: stagecoach.plugin.v1.Edit.DeleteHeader
-	(*Edit_ReplaceBody)(nil),     // 22: stagecoach.plugin.v1.Edit.ReplaceBody
-	(*Envelope)(nil),             // 23: stagecoach.plugin.v1.Envelope
-	(*MessageRef)(nil),           // 24: stagecoach.plugin.v1.MessageRef
-	(*HeaderField)(nil),          // 25: stagecoach.plugin.v1.HeaderField
-	(*SMTPReply)(nil),            // 26: stagecoach.plugin.v1.SMTPReply
-	(*Recipient)(nil),            // 27: stagecoach.plugin.v1.Recipient
-	(*Tag)(nil),                  // 28: stagecoach.plugin.v1.Tag
-	(*MailParameters)(nil),       // 29: stagecoach.plugin.v1.MailParameters
+	(*Placement)(nil),            // 10: stagecoach.plugin.v1.Placement
+	(*Verdict)(nil),              // 11: stagecoach.plugin.v1.Verdict
+	(*Edit)(nil),                 // 12: stagecoach.plugin.v1.Edit
+	(*RouteHints)(nil),           // 13: stagecoach.plugin.v1.RouteHints
+	(*Injection)(nil),            // 14: stagecoach.plugin.v1.Injection
+	nil,                          // 15: stagecoach.plugin.v1.FilterReply.PerRecipientEntry
+	nil,                          // 16: stagecoach.plugin.v1.FilterReply.TagsEntry
+	nil,                          // 17: stagecoach.plugin.v1.FilterReply.PlacementsEntry
+	(*Placement_Copy)(nil),       // 18: stagecoach.plugin.v1.Placement.Copy
+	(*Edit_SetSender)(nil),       // 19: stagecoach.plugin.v1.Edit.SetSender
+	(*Edit_AddRecipient)(nil),    // 20: stagecoach.plugin.v1.Edit.AddRecipient
+	(*Edit_DeleteRecipient)(nil), // 21: stagecoach.plugin.v1.Edit.DeleteRecipient
+	(*Edit_InsertHeader)(nil),    // 22: stagecoach.plugin.v1.Edit.InsertHeader
+	(*Edit_ReplaceHeader)(nil),   // 23: stagecoach.plugin.v1.Edit.ReplaceHeader
+	(*Edit_DeleteHeader)(nil),    // 24: stagecoach.plugin.v1.Edit.DeleteHeader
+	(*Edit_ReplaceBody)(nil),     // 25: stagecoach.plugin.v1.Edit.ReplaceBody
+	(*Envelope)(nil),             // 26: stagecoach.plugin.v1.Envelope
+	(*MessageRef)(nil),           // 27: stagecoach.plugin.v1.MessageRef
+	(*HeaderField)(nil),          // 28: stagecoach.plugin.v1.HeaderField
+	(*SMTPReply)(nil),            // 29: stagecoach.plugin.v1.SMTPReply
+	(*Recipient)(nil),            // 30: stagecoach.plugin.v1.Recipient
+	(*Tag)(nil),                  // 31: stagecoach.plugin.v1.Tag
+	(*MailParameters)(nil),       // 32: stagecoach.plugin.v1.MailParameters
 }
 var file_filter_proto_depIdxs = []int32{
 	0,  // 0: stagecoach.plugin.v1.FilterInterest.events:type_name -> stagecoach.plugin.v1.FilterEvent
 	1,  // 1: stagecoach.plugin.v1.FilterInterest.body:type_name -> stagecoach.plugin.v1.FilterInterest.Body
 	2,  // 2: stagecoach.plugin.v1.FilterInterest.effect:type_name -> stagecoach.plugin.v1.FilterInterest.Effect
 	0,  // 3: stagecoach.plugin.v1.FilterCall.event:type_name -> stagecoach.plugin.v1.FilterEvent
-	23, // 4: stagecoach.plugin.v1.FilterCall.envelope:type_name -> stagecoach.plugin.v1.Envelope
-	24, // 5: stagecoach.plugin.v1.FilterCall.message:type_name -> stagecoach.plugin.v1.MessageRef
-	25, // 6: stagecoach.plugin.v1.FilterCall.header:type_name -> stagecoach.plugin.v1.HeaderField
+	26, // 4: stagecoach.plugin.v1.FilterCall.envelope:type_name -> stagecoach.plugin.v1.Envelope
+	27, // 5: stagecoach.plugin.v1.FilterCall.message:type_name -> stagecoach.plugin.v1.MessageRef
+	28, // 6: stagecoach.plugin.v1.FilterCall.header:type_name -> stagecoach.plugin.v1.HeaderField
 	8,  // 7: stagecoach.plugin.v1.FilterCall.results:type_name -> stagecoach.plugin.v1.RecipientResult
 	7,  // 8: stagecoach.plugin.v1.FilterCall.observations:type_name -> stagecoach.plugin.v1.Observation
 	3,  // 9: stagecoach.plugin.v1.Observation.what:type_name -> stagecoach.plugin.v1.Observation.What
-	23, // 10: stagecoach.plugin.v1.Observation.envelope:type_name -> stagecoach.plugin.v1.Envelope
+	26, // 10: stagecoach.plugin.v1.Observation.envelope:type_name -> stagecoach.plugin.v1.Envelope
 	8,  // 11: stagecoach.plugin.v1.Observation.result:type_name -> stagecoach.plugin.v1.RecipientResult
-	26, // 12: stagecoach.plugin.v1.RecipientResult.reply:type_name -> stagecoach.plugin.v1.SMTPReply
-	10, // 13: stagecoach.plugin.v1.FilterReply.verdict:type_name -> stagecoach.plugin.v1.Verdict
-	14, // 14: stagecoach.plugin.v1.FilterReply.per_recipient:type_name -> stagecoach.plugin.v1.FilterReply.PerRecipientEntry
-	11, // 15: stagecoach.plugin.v1.FilterReply.edits:type_name -> stagecoach.plugin.v1.Edit
-	15, // 16: stagecoach.plugin.v1.FilterReply.tags:type_name -> stagecoach.plugin.v1.FilterReply.TagsEntry
-	12, // 17: stagecoach.plugin.v1.FilterReply.hints:type_name -> stagecoach.plugin.v1.RouteHints
-	13, // 18: stagecoach.plugin.v1.FilterReply.inject:type_name -> stagecoach.plugin.v1.Injection
-	4,  // 19: stagecoach.plugin.v1.Verdict.action:type_name -> stagecoach.plugin.v1.Verdict.Action
-	26, // 20: stagecoach.plugin.v1.Verdict.reply:type_name -> stagecoach.plugin.v1.SMTPReply
-	16, // 21: stagecoach.plugin.v1.Edit.set_sender:type_name -> stagecoach.plugin.v1.Edit.SetSender
-	17, // 22: stagecoach.plugin.v1.Edit.add_recipient:type_name -> stagecoach.plugin.v1.Edit.AddRecipient
-	18, // 23: stagecoach.plugin.v1.Edit.delete_recipient:type_name -> stagecoach.plugin.v1.Edit.DeleteRecipient
-	19, // 24: stagecoach.plugin.v1.Edit.insert_header:type_name -> stagecoach.plugin.v1.Edit.InsertHeader
-	20, // 25: stagecoach.plugin.v1.Edit.replace_header:type_name -> stagecoach.plugin.v1.Edit.ReplaceHeader
-	21, // 26: stagecoach.plugin.v1.Edit.delete_header:type_name -> stagecoach.plugin.v1.Edit.DeleteHeader
-	22, // 27: stagecoach.plugin.v1.Edit.replace_body:type_name -> stagecoach.plugin.v1.Edit.ReplaceBody
-	27, // 28: stagecoach.plugin.v1.Injection.recipients:type_name -> stagecoach.plugin.v1.Recipient
-	24, // 29: stagecoach.plugin.v1.Injection.message:type_name -> stagecoach.plugin.v1.MessageRef
-	10, // 30: stagecoach.plugin.v1.FilterReply.PerRecipientEntry.value:type_name -> stagecoach.plugin.v1.Verdict
-	28, // 31: stagecoach.plugin.v1.FilterReply.TagsEntry.value:type_name -> stagecoach.plugin.v1.Tag
-	29, // 32: stagecoach.plugin.v1.Edit.SetSender.parameters:type_name -> stagecoach.plugin.v1.MailParameters
-	27, // 33: stagecoach.plugin.v1.Edit.AddRecipient.recipient:type_name -> stagecoach.plugin.v1.Recipient
-	25, // 34: stagecoach.plugin.v1.Edit.InsertHeader.field:type_name -> stagecoach.plugin.v1.HeaderField
-	24, // 35: stagecoach.plugin.v1.Edit.ReplaceBody.body:type_name -> stagecoach.plugin.v1.MessageRef
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	29, // 12: stagecoach.plugin.v1.RecipientResult.reply:type_name -> stagecoach.plugin.v1.SMTPReply
+	11, // 13: stagecoach.plugin.v1.FilterReply.verdict:type_name -> stagecoach.plugin.v1.Verdict
+	15, // 14: stagecoach.plugin.v1.FilterReply.per_recipient:type_name -> stagecoach.plugin.v1.FilterReply.PerRecipientEntry
+	12, // 15: stagecoach.plugin.v1.FilterReply.edits:type_name -> stagecoach.plugin.v1.Edit
+	16, // 16: stagecoach.plugin.v1.FilterReply.tags:type_name -> stagecoach.plugin.v1.FilterReply.TagsEntry
+	13, // 17: stagecoach.plugin.v1.FilterReply.hints:type_name -> stagecoach.plugin.v1.RouteHints
+	14, // 18: stagecoach.plugin.v1.FilterReply.inject:type_name -> stagecoach.plugin.v1.Injection
+	17, // 19: stagecoach.plugin.v1.FilterReply.placements:type_name -> stagecoach.plugin.v1.FilterReply.PlacementsEntry
+	18, // 20: stagecoach.plugin.v1.Placement.copies:type_name -> stagecoach.plugin.v1.Placement.Copy
+	4,  // 21: stagecoach.plugin.v1.Verdict.action:type_name -> stagecoach.plugin.v1.Verdict.Action
+	29, // 22: stagecoach.plugin.v1.Verdict.reply:type_name -> stagecoach.plugin.v1.SMTPReply
+	19, // 23: stagecoach.plugin.v1.Edit.set_sender:type_name -> stagecoach.plugin.v1.Edit.SetSender
+	20, // 24: stagecoach.plugin.v1.Edit.add_recipient:type_name -> stagecoach.plugin.v1.Edit.AddRecipient
+	21, // 25: stagecoach.plugin.v1.Edit.delete_recipient:type_name -> stagecoach.plugin.v1.Edit.DeleteRecipient
+	22, // 26: stagecoach.plugin.v1.Edit.insert_header:type_name -> stagecoach.plugin.v1.Edit.InsertHeader
+	23, // 27: stagecoach.plugin.v1.Edit.replace_header:type_name -> stagecoach.plugin.v1.Edit.ReplaceHeader
+	24, // 28: stagecoach.plugin.v1.Edit.delete_header:type_name -> stagecoach.plugin.v1.Edit.DeleteHeader
+	25, // 29: stagecoach.plugin.v1.Edit.replace_body:type_name -> stagecoach.plugin.v1.Edit.ReplaceBody
+	30, // 30: stagecoach.plugin.v1.Injection.recipients:type_name -> stagecoach.plugin.v1.Recipient
+	27, // 31: stagecoach.plugin.v1.Injection.message:type_name -> stagecoach.plugin.v1.MessageRef
+	11, // 32: stagecoach.plugin.v1.FilterReply.PerRecipientEntry.value:type_name -> stagecoach.plugin.v1.Verdict
+	31, // 33: stagecoach.plugin.v1.FilterReply.TagsEntry.value:type_name -> stagecoach.plugin.v1.Tag
+	10, // 34: stagecoach.plugin.v1.FilterReply.PlacementsEntry.value:type_name -> stagecoach.plugin.v1.Placement
+	27, // 35: stagecoach.plugin.v1.Placement.Copy.message:type_name -> stagecoach.plugin.v1.MessageRef
+	32, // 36: stagecoach.plugin.v1.Edit.SetSender.parameters:type_name -> stagecoach.plugin.v1.MailParameters
+	30, // 37: stagecoach.plugin.v1.Edit.AddRecipient.recipient:type_name -> stagecoach.plugin.v1.Recipient
+	28, // 38: stagecoach.plugin.v1.Edit.InsertHeader.field:type_name -> stagecoach.plugin.v1.HeaderField
+	27, // 39: stagecoach.plugin.v1.Edit.ReplaceBody.body:type_name -> stagecoach.plugin.v1.MessageRef
+	40, // [40:40] is the sub-list for method output_type
+	40, // [40:40] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_filter_proto_init() }
@@ -1951,7 +2096,7 @@ func file_filter_proto_init() {
 		return
 	}
 	file_common_proto_init()
-	file_filter_proto_msgTypes[6].OneofWrappers = []any{
+	file_filter_proto_msgTypes[7].OneofWrappers = []any{
 		(*Edit_SetSender_)(nil),
 		(*Edit_AddRecipient_)(nil),
 		(*Edit_DeleteRecipient_)(nil),
@@ -1960,14 +2105,14 @@ func file_filter_proto_init() {
 		(*Edit_DeleteHeader_)(nil),
 		(*Edit_ReplaceBody_)(nil),
 	}
-	file_filter_proto_msgTypes[7].OneofWrappers = []any{}
+	file_filter_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_filter_proto_rawDesc), len(file_filter_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   18,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 from stagecoach.v1 import common_pb2 as stagecoach_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1astagecoach/v1/filter.proto\x12\x14stagecoach.plugin.v1\x1a\x1astagecoach/v1/common.proto\"\xba\x02\n\x0e\x46ilterInterest\x12\x31\n\x06\x65vents\x18\x01 \x03(\x0e\x32!.stagecoach.plugin.v1.FilterEvent\x12\x37\n\x04\x62ody\x18\x02 \x01(\x0e\x32).stagecoach.plugin.v1.FilterInterest.Body\x12\x14\n\x0cheader_names\x18\x03 \x03(\t\x12\x10\n\x08max_size\x18\x04 \x01(\x03\x12;\n\x06\x65\x66\x66\x65\x63t\x18\x05 \x01(\x0e\x32+.stagecoach.plugin.v1.FilterInterest.Effect\"&\n\x04\x42ody\x12\x08\n\x04NONE\x10\x00\x12\n\n\x06HEADER\x10\x01\x12\x08\n\x04\x46ULL\x10\x02\"/\n\x06\x45\x66\x66\x65\x63t\x12\x10\n\x0cOBSERVE_ONLY\x10\x00\x12\t\n\x05JUDGE\x10\x01\x12\x08\n\x04\x45\x44IT\x10\x02\"\x8a\x03\n\nFilterCall\x12\x30\n\x05\x65vent\x18\x01 \x01(\x0e\x32!.stagecoach.plugin.v1.FilterEvent\x12\x30\n\x08\x65nvelope\x18\x02 \x01(\x0b\x32\x1e.stagecoach.plugin.v1.Envelope\x12\x11\n\trecipient\x18\x03 \x01(\x05\x12\x31\n\x07message\x18\x04 \x01(\x0b\x32 .stagecoach.plugin.v1.MessageRef\x12\x31\n\x06header\x18\x05 \x03(\x0b\x32!.stagecoach.plugin.v1.HeaderField\x12\x36\n\x07results\x18\x06 \x03(\x0b\x32%.stagecoach.plugin.v1.RecipientResult\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\t\x12\x15\n\rauthenticated\x18\x08 \x01(\x08\x12\x37\n\x0cobservations\x18\t \x03(\x0b\x32!.stagecoach.plugin.v1.Observation\"\x92\x03\n\x0bObservation\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12\x34\n\x04what\x18\x03 \x01(\x0e\x32&.stagecoach.plugin.v1.Observation.What\x12\x30\n\x08\x65nvelope\x18\x04 \x01(\x0b\x32\x1e.stagecoach.plugin.v1.Envelope\x12\x11\n\trecipient\x18\x05 \x01(\x05\x12\x35\n\x06result\x18\x06 \x01(\x0b\x32%.stagecoach.plugin.v1.RecipientResult\x12\n\n\x02\x62y\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\"\x93\x01\n\x04What\x12\x14\n\x10WHAT_UNSPECIFIED\x10\x00\x12\x0b\n\x07REFUSED\x10\x01\x12\n\n\x06QUEUED\x10\x02\x12\r\n\tDELIVERED\x10\x03\x12\x0c\n\x08\x44\x45\x46\x45RRED\x10\x04\x12\n\n\x06\x46\x41ILED\x10\x05\x12\x08\n\x04HELD\x10\x06\x12\x0c\n\x08RELEASED\x10\x07\x12\x0c\n\x08\x45XPANDED\x10\x08\x12\r\n\tDISCARDED\x10\t\"w\n\x0fRecipientResult\x12\x11\n\trecipient\x18\x01 \x01(\x05\x12.\n\x05reply\x18\x02 \x01(\x0b\x32\x1f.stagecoach.plugin.v1.SMTPReply\x12\r\n\x05state\x18\x03 \x01(\t\x12\x12\n\nremote_mta\x18\x04 \x01(\t\"\x8a\x04\n\x0b\x46ilterReply\x12.\n\x07verdict\x18\x01 \x01(\x0b\x32\x1d.stagecoach.plugin.v1.Verdict\x12J\n\rper_recipient\x18\x02 \x03(\x0b\x32\x33.stagecoach.plugin.v1.FilterReply.PerRecipientEntry\x12)\n\x05\x65\x64its\x18\x03 \x03(\x0b\x32\x1a.stagecoach.plugin.v1.Edit\x12\x39\n\x04tags\x18\x04 \x03(\x0b\x32+.stagecoach.plugin.v1.FilterReply.TagsEntry\x12/\n\x05hints\x18\x05 \x01(\x0b\x32 .stagecoach.plugin.v1.RouteHints\x12/\n\x06inject\x18\x06 \x03(\x0b\x32\x1f.stagecoach.plugin.v1.Injection\x12\x0c\n\x04note\x18\x07 \x01(\t\x12\r\n\x05score\x18\x08 \x01(\x01\x1aR\n\x11PerRecipientEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.stagecoach.plugin.v1.Verdict:\x02\x38\x01\x1a\x46\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.stagecoach.plugin.v1.Tag:\x02\x38\x01\"\xf8\x01\n\x07Verdict\x12\x34\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32$.stagecoach.plugin.v1.Verdict.Action\x12.\n\x05reply\x18\x02 \x01(\x0b\x32\x1f.stagecoach.plugin.v1.SMTPReply\x12\x10\n\x08\x64\x65lay_ms\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x11\n\tskip_rest\x18\x05 \x01(\x08\"R\n\x06\x41\x63tion\x12\n\n\x06\x41\x43\x43\x45PT\x10\x00\x12\n\n\x06REJECT\x10\x01\x12\t\n\x05\x44\x45\x46\x45R\x10\x02\x12\x0b\n\x07\x44ISCARD\x10\x03\x12\x08\n\x04HOLD\x10\x04\x12\x0e\n\nDISCONNECT\x10\x05\"\x97\x07\n\x04\x45\x64it\x12:\n\nset_sender\x18\x01 \x01(\x0b\x32$.stagecoach.plugin.v1.Edit.SetSenderH\x00\x12@\n\radd_recipient\x18\x02 \x01(\x0b\x32\'.stagecoach.plugin.v1.Edit.AddRecipientH\x00\x12\x46\n\x10\x64\x65lete_recipient\x18\x03 \x01(\x0b\x32*.stagecoach.plugin.v1.Edit.DeleteRecipientH\x00\x12@\n\rinsert_header\x18\x04 \x01(\x0b\x32\'.stagecoach.plugin.v1.Edit.InsertHeaderH\x00\x12\x42\n\x0ereplace_header\x18\x05 \x01(\x0b\x32(.stagecoach.plugin.v1.Edit.ReplaceHeaderH\x00\x12@\n\rdelete_header\x18\x06 \x01(\x0b\x32\'.stagecoach.plugin.v1.Edit.DeleteHeaderH\x00\x12>\n\x0creplace_body\x18\x07 \x01(\x0b\x32&.stagecoach.plugin.v1.Edit.ReplaceBodyH\x00\x1aV\n\tSetSender\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x38\n\nparameters\x18\x02 \x01(\x0b\x32$.stagecoach.plugin.v1.MailParameters\x1a\x42\n\x0c\x41\x64\x64Recipient\x12\x32\n\trecipient\x18\x01 \x01(\x0b\x32\x1f.stagecoach.plugin.v1.Recipient\x1a \n\x0f\x44\x65leteRecipient\x12\r\n\x05index\x18\x01 \x01(\x05\x1aR\n\x0cInsertHeader\x12\x10\n\x08position\x18\x01 \x01(\x05\x12\x30\n\x05\x66ield\x18\x02 \x01(\x0b\x32!.stagecoach.plugin.v1.HeaderField\x1a;\n\rReplaceHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\x12\r\n\x05value\x18\x03 \x01(\x0c\x1a+\n\x0c\x44\x65leteHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\x1a=\n\x0bReplaceBody\x12.\n\x04\x62ody\x18\x01 \x01(\x0b\x32 .stagecoach.plugin.v1.MessageRefB\x06\n\x04\x65\x64it\"\x8f\x01\n\nRouteHints\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x15\n\x08priority\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\rnot_before_ms\x18\x03 \x01(\x03\x12\x12\n\nexpires_ms\x18\x04 \x01(\x03\x12\x10\n\x08next_hop\x18\x05 \x01(\t\x12\x11\n\ttls_level\x18\x06 \x01(\tB\x0b\n\t_priority\"\x83\x01\n\tInjection\x12\x0e\n\x06sender\x18\x01 \x01(\t\x12\x33\n\nrecipients\x18\x02 \x03(\x0b\x32\x1f.stagecoach.plugin.v1.Recipient\x12\x31\n\x07message\x18\x03 \x01(\x0b\x32 .stagecoach.plugin.v1.MessageRef*\xc5\x01\n\x0b\x46ilterEvent\x12\x1c\n\x18\x46ILTER_EVENT_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x43ONNECT\x10\x01\x12\t\n\x05HELLO\x10\x02\x12\x08\n\x04\x41UTH\x10\x03\x12\x08\n\x04MAIL\x10\x04\x12\x08\n\x04RCPT\x10\x05\x12\x11\n\rRCPT_REJECTED\x10\x06\x12\x0c\n\x08\x45NVELOPE\x10\x07\x12\x0b\n\x07MESSAGE\x10\x08\x12\t\n\x05ROUTE\x10\t\x12\x10\n\x0cPRE_DELIVERY\x10\n\x12\n\n\x06RESULT\x10\x0b\x12\x0b\n\x07OBSERVE\x10\x0c\x42<Z:github.com/stagecoach-mta/stagecoach/sdk/proto/v1;pluginv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1astagecoach/v1/filter.proto\x12\x14stagecoach.plugin.v1\x1a\x1astagecoach/v1/common.proto\"\xba\x02\n\x0e\x46ilterInterest\x12\x31\n\x06\x65vents\x18\x01 \x03(\x0e\x32!.stagecoach.plugin.v1.FilterEvent\x12\x37\n\x04\x62ody\x18\x02 \x01(\x0e\x32).stagecoach.plugin.v1.FilterInterest.Body\x12\x14\n\x0cheader_names\x18\x03 \x03(\t\x12\x10\n\x08max_size\x18\x04 \x01(\x03\x12;\n\x06\x65\x66\x66\x65\x63t\x18\x05 \x01(\x0e\x32+.stagecoach.plugin.v1.FilterInterest.Effect\"&\n\x04\x42ody\x12\x08\n\x04NONE\x10\x00\x12\n\n\x06HEADER\x10\x01\x12\x08\n\x04\x46ULL\x10\x02\"/\n\x06\x45\x66\x66\x65\x63t\x12\x10\n\x0cOBSERVE_ONLY\x10\x00\x12\t\n\x05JUDGE\x10\x01\x12\x08\n\x04\x45\x44IT\x10\x02\"\x8a\x03\n\nFilterCall\x12\x30\n\x05\x65vent\x18\x01 \x01(\x0e\x32!.stagecoach.plugin.v1.FilterEvent\x12\x30\n\x08\x65nvelope\x18\x02 \x01(\x0b\x32\x1e.stagecoach.plugin.v1.Envelope\x12\x11\n\trecipient\x18\x03 \x01(\x05\x12\x31\n\x07message\x18\x04 \x01(\x0b\x32 .stagecoach.plugin.v1.MessageRef\x12\x31\n\x06header\x18\x05 \x03(\x0b\x32!.stagecoach.plugin.v1.HeaderField\x12\x36\n\x07results\x18\x06 \x03(\x0b\x32%.stagecoach.plugin.v1.RecipientResult\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\t\x12\x15\n\rauthenticated\x18\x08 \x01(\x08\x12\x37\n\x0cobservations\x18\t \x03(\x0b\x32!.stagecoach.plugin.v1.Observation\"\x92\x03\n\x0bObservation\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12\x34\n\x04what\x18\x03 \x01(\x0e\x32&.stagecoach.plugin.v1.Observation.What\x12\x30\n\x08\x65nvelope\x18\x04 \x01(\x0b\x32\x1e.stagecoach.plugin.v1.Envelope\x12\x11\n\trecipient\x18\x05 \x01(\x05\x12\x35\n\x06result\x18\x06 \x01(\x0b\x32%.stagecoach.plugin.v1.RecipientResult\x12\n\n\x02\x62y\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\"\x93\x01\n\x04What\x12\x14\n\x10WHAT_UNSPECIFIED\x10\x00\x12\x0b\n\x07REFUSED\x10\x01\x12\n\n\x06QUEUED\x10\x02\x12\r\n\tDELIVERED\x10\x03\x12\x0c\n\x08\x44\x45\x46\x45RRED\x10\x04\x12\n\n\x06\x46\x41ILED\x10\x05\x12\x08\n\x04HELD\x10\x06\x12\x0c\n\x08RELEASED\x10\x07\x12\x0c\n\x08\x45XPANDED\x10\x08\x12\r\n\tDISCARDED\x10\t\"w\n\x0fRecipientResult\x12\x11\n\trecipient\x18\x01 \x01(\x05\x12.\n\x05reply\x18\x02 \x01(\x0b\x32\x1f.stagecoach.plugin.v1.SMTPReply\x12\r\n\x05state\x18\x03 \x01(\t\x12\x12\n\nremote_mta\x18\x04 \x01(\t\"\xa5\x05\n\x0b\x46ilterReply\x12.\n\x07verdict\x18\x01 \x01(\x0b\x32\x1d.stagecoach.plugin.v1.Verdict\x12J\n\rper_recipient\x18\x02 \x03(\x0b\x32\x33.stagecoach.plugin.v1.FilterReply.PerRecipientEntry\x12)\n\x05\x65\x64its\x18\x03 \x03(\x0b\x32\x1a.stagecoach.plugin.v1.Edit\x12\x39\n\x04tags\x18\x04 \x03(\x0b\x32+.stagecoach.plugin.v1.FilterReply.TagsEntry\x12/\n\x05hints\x18\x05 \x01(\x0b\x32 .stagecoach.plugin.v1.RouteHints\x12/\n\x06inject\x18\x06 \x03(\x0b\x32\x1f.stagecoach.plugin.v1.Injection\x12\x0c\n\x04note\x18\x07 \x01(\t\x12\r\n\x05score\x18\x08 \x01(\x01\x12\x45\n\nplacements\x18\t \x03(\x0b\x32\x31.stagecoach.plugin.v1.FilterReply.PlacementsEntry\x1aR\n\x11PerRecipientEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.stagecoach.plugin.v1.Verdict:\x02\x38\x01\x1a\x46\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.stagecoach.plugin.v1.Tag:\x02\x38\x01\x1aR\n\x0fPlacementsEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x1f.stagecoach.plugin.v1.Placement:\x02\x38\x01\"\x9c\x01\n\tPlacement\x12\x34\n\x06\x63opies\x18\x01 \x03(\x0b\x32$.stagecoach.plugin.v1.Placement.Copy\x1aY\n\x04\x43opy\x12\x0f\n\x07mailbox\x18\x01 \x01(\t\x12\r\n\x05\x66lags\x18\x02 \x03(\t\x12\x31\n\x07message\x18\x03 \x01(\x0b\x32 .stagecoach.plugin.v1.MessageRef\"\xf8\x01\n\x07Verdict\x12\x34\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32$.stagecoach.plugin.v1.Verdict.Action\x12.\n\x05reply\x18\x02 \x01(\x0b\x32\x1f.stagecoach.plugin.v1.SMTPReply\x12\x10\n\x08\x64\x65lay_ms\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x11\n\tskip_rest\x18\x05 \x01(\x08\"R\n\x06\x41\x63tion\x12\n\n\x06\x41\x43\x43\x45PT\x10\x00\x12\n\n\x06REJECT\x10\x01\x12\t\n\x05\x44\x45\x46\x45R\x10\x02\x12\x0b\n\x07\x44ISCARD\x10\x03\x12\x08\n\x04HOLD\x10\x04\x12\x0e\n\nDISCONNECT\x10\x05\"\x97\x07\n\x04\x45\x64it\x12:\n\nset_sender\x18\x01 \x01(\x0b\x32$.stagecoach.plugin.v1.Edit.SetSenderH\x00\x12@\n\radd_recipient\x18\x02 \x01(\x0b\x32\'.stagecoach.plugin.v1.Edit.AddRecipientH\x00\x12\x46\n\x10\x64\x65lete_recipient\x18\x03 \x01(\x0b\x32*.stagecoach.plugin.v1.Edit.DeleteRecipientH\x00\x12@\n\rinsert_header\x18\x04 \x01(\x0b\x32\'.stagecoach.plugin.v1.Edit.InsertHeaderH\x00\x12\x42\n\x0ereplace_header\x18\x05 \x01(\x0b\x32(.stagecoach.plugin.v1.Edit.ReplaceHeaderH\x00\x12@\n\rdelete_header\x18\x06 \x01(\x0b\x32\'.stagecoach.plugin.v1.Edit.DeleteHeaderH\x00\x12>\n\x0creplace_body\x18\x07 \x01(\x0b\x32&.stagecoach.plugin.v1.Edit.ReplaceBodyH\x00\x1aV\n\tSetSender\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x38\n\nparameters\x18\x02 \x01(\x0b\x32$.stagecoach.plugin.v1.MailParameters\x1a\x42\n\x0c\x41\x64\x64Recipient\x12\x32\n\trecipient\x18\x01 \x01(\x0b\x32\x1f.stagecoach.plugin.v1.Recipient\x1a \n\x0f\x44\x65leteRecipient\x12\r\n\x05index\x18\x01 \x01(\x05\x1aR\n\x0cInsertHeader\x12\x10\n\x08position\x18\x01 \x01(\x05\x12\x30\n\x05\x66ield\x18\x02 \x01(\x0b\x32!.stagecoach.plugin.v1.HeaderField\x1a;\n\rReplaceHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\x12\r\n\x05value\x18\x03 \x01(\x0c\x1a+\n\x0c\x44\x65leteHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\x1a=\n\x0bReplaceBody\x12.\n\x04\x62ody\x18\x01 \x01(\x0b\x32 .stagecoach.plugin.v1.MessageRefB\x06\n\x04\x65\x64it\"\x8f\x01\n\nRouteHints\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x15\n\x08priority\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\rnot_before_ms\x18\x03 \x01(\x03\x12\x12\n\nexpires_ms\x18\x04 \x01(\x03\x12\x10\n\x08next_hop\x18\x05 \x01(\t\x12\x11\n\ttls_level\x18\x06 \x01(\tB\x0b\n\t_priority\"\x83\x01\n\tInjection\x12\x0e\n\x06sender\x18\x01 \x01(\t\x12\x33\n\nrecipients\x18\x02 \x03(\x0b\x32\x1f.stagecoach.plugin.v1.Recipient\x12\x31\n\x07message\x18\x03 \x01(\x0b\x32 .stagecoach.plugin.v1.MessageRef*\xc5\x01\n\x0b\x46ilterEvent\x12\x1c\n\x18\x46ILTER_EVENT_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x43ONNECT\x10\x01\x12\t\n\x05HELLO\x10\x02\x12\x08\n\x04\x41UTH\x10\x03\x12\x08\n\x04MAIL\x10\x04\x12\x08\n\x04RCPT\x10\x05\x12\x11\n\rRCPT_REJECTED\x10\x06\x12\x0c\n\x08\x45NVELOPE\x10\x07\x12\x0b\n\x07MESSAGE\x10\x08\x12\t\n\x05ROUTE\x10\t\x12\x10\n\x0cPRE_DELIVERY\x10\n\x12\n\n\x06RESULT\x10\x0b\x12\x0b\n\x07OBSERVE\x10\x0c\x42<Z:github.com/stagecoach-mta/stagecoach/sdk/proto/v1;pluginv1b\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stagecoach.v1.filter_pb2', globals())
@@ -26,8 +26,10 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _FILTERREPLY_PERRECIPIENTENTRY._serialized_options = b'8\001'
   _FILTERREPLY_TAGSENTRY._options = None
   _FILTERREPLY_TAGSENTRY._serialized_options = b'8\001'
-  _FILTEREVENT._serialized_start=3299
-  _FILTEREVENT._serialized_end=3496
+  _FILTERREPLY_PLACEMENTSENTRY._options = None
+  _FILTERREPLY_PLACEMENTSENTRY._serialized_options = b'8\001'
+  _FILTEREVENT._serialized_start=3613
+  _FILTEREVENT._serialized_end=3810
   _FILTERINTEREST._serialized_start=81
   _FILTERINTEREST._serialized_end=395
   _FILTERINTEREST_BODY._serialized_start=308
@@ -43,33 +45,39 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _RECIPIENTRESULT._serialized_start=1199
   _RECIPIENTRESULT._serialized_end=1318
   _FILTERREPLY._serialized_start=1321
-  _FILTERREPLY._serialized_end=1843
-  _FILTERREPLY_PERRECIPIENTENTRY._serialized_start=1689
-  _FILTERREPLY_PERRECIPIENTENTRY._serialized_end=1771
-  _FILTERREPLY_TAGSENTRY._serialized_start=1773
-  _FILTERREPLY_TAGSENTRY._serialized_end=1843
-  _VERDICT._serialized_start=1846
-  _VERDICT._serialized_end=2094
-  _VERDICT_ACTION._serialized_start=2012
-  _VERDICT_ACTION._serialized_end=2094
-  _EDIT._serialized_start=2097
-  _EDIT._serialized_end=3016
-  _EDIT_SETSENDER._serialized_start=2567
-  _EDIT_SETSENDER._serialized_end=2653
-  _EDIT_ADDRECIPIENT._serialized_start=2655
-  _EDIT_ADDRECIPIENT._serialized_end=2721
-  _EDIT_DELETERECIPIENT._serialized_start=2723
-  _EDIT_DELETERECIPIENT._serialized_end=2755
-  _EDIT_INSERTHEADER._serialized_start=2757
-  _EDIT_INSERTHEADER._serialized_end=2839
-  _EDIT_REPLACEHEADER._serialized_start=2841
-  _EDIT_REPLACEHEADER._serialized_end=2900
-  _EDIT_DELETEHEADER._serialized_start=2902
-  _EDIT_DELETEHEADER._serialized_end=2945
-  _EDIT_REPLACEBODY._serialized_start=2947
-  _EDIT_REPLACEBODY._serialized_end=3008
-  _ROUTEHINTS._serialized_start=3019
-  _ROUTEHINTS._serialized_end=3162
-  _INJECTION._serialized_start=3165
-  _INJECTION._serialized_end=3296
+  _FILTERREPLY._serialized_end=1998
+  _FILTERREPLY_PERRECIPIENTENTRY._serialized_start=1760
+  _FILTERREPLY_PERRECIPIENTENTRY._serialized_end=1842
+  _FILTERREPLY_TAGSENTRY._serialized_start=1844
+  _FILTERREPLY_TAGSENTRY._serialized_end=1914
+  _FILTERREPLY_PLACEMENTSENTRY._serialized_start=1916
+  _FILTERREPLY_PLACEMENTSENTRY._serialized_end=1998
+  _PLACEMENT._serialized_start=2001
+  _PLACEMENT._serialized_end=2157
+  _PLACEMENT_COPY._serialized_start=2068
+  _PLACEMENT_COPY._serialized_end=2157
+  _VERDICT._serialized_start=2160
+  _VERDICT._serialized_end=2408
+  _VERDICT_ACTION._serialized_start=2326
+  _VERDICT_ACTION._serialized_end=2408
+  _EDIT._serialized_start=2411
+  _EDIT._serialized_end=3330
+  _EDIT_SETSENDER._serialized_start=2881
+  _EDIT_SETSENDER._serialized_end=2967
+  _EDIT_ADDRECIPIENT._serialized_start=2969
+  _EDIT_ADDRECIPIENT._serialized_end=3035
+  _EDIT_DELETERECIPIENT._serialized_start=3037
+  _EDIT_DELETERECIPIENT._serialized_end=3069
+  _EDIT_INSERTHEADER._serialized_start=3071
+  _EDIT_INSERTHEADER._serialized_end=3153
+  _EDIT_REPLACEHEADER._serialized_start=3155
+  _EDIT_REPLACEHEADER._serialized_end=3214
+  _EDIT_DELETEHEADER._serialized_start=3216
+  _EDIT_DELETEHEADER._serialized_end=3259
+  _EDIT_REPLACEBODY._serialized_start=3261
+  _EDIT_REPLACEBODY._serialized_end=3322
+  _ROUTEHINTS._serialized_start=3333
+  _ROUTEHINTS._serialized_end=3476
+  _INJECTION._serialized_start=3479
+  _INJECTION._serialized_end=3610
 # @@protoc_insertion_point(module_scope)

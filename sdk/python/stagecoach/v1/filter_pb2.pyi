@@ -130,7 +130,7 @@ class FilterInterest(_message.Message):
     def __init__(self, events: _Optional[_Iterable[_Union[FilterEvent, str]]] = ..., body: _Optional[_Union[FilterInterest.Body, str]] = ..., header_names: _Optional[_Iterable[str]] = ..., max_size: _Optional[int] = ..., effect: _Optional[_Union[FilterInterest.Effect, str]] = ...) -> None: ...
 
 class FilterReply(_message.Message):
-    __slots__ = ["edits", "hints", "inject", "note", "per_recipient", "score", "tags", "verdict"]
+    __slots__ = ["edits", "hints", "inject", "note", "per_recipient", "placements", "score", "tags", "verdict"]
     class PerRecipientEntry(_message.Message):
         __slots__ = ["key", "value"]
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -138,6 +138,13 @@ class FilterReply(_message.Message):
         key: int
         value: Verdict
         def __init__(self, key: _Optional[int] = ..., value: _Optional[_Union[Verdict, _Mapping]] = ...) -> None: ...
+    class PlacementsEntry(_message.Message):
+        __slots__ = ["key", "value"]
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: int
+        value: Placement
+        def __init__(self, key: _Optional[int] = ..., value: _Optional[_Union[Placement, _Mapping]] = ...) -> None: ...
     class TagsEntry(_message.Message):
         __slots__ = ["key", "value"]
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -150,6 +157,7 @@ class FilterReply(_message.Message):
     INJECT_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
     PER_RECIPIENT_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENTS_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
@@ -158,10 +166,11 @@ class FilterReply(_message.Message):
     inject: _containers.RepeatedCompositeFieldContainer[Injection]
     note: str
     per_recipient: _containers.MessageMap[int, Verdict]
+    placements: _containers.MessageMap[int, Placement]
     score: float
     tags: _containers.MessageMap[str, _common_pb2.Tag]
     verdict: Verdict
-    def __init__(self, verdict: _Optional[_Union[Verdict, _Mapping]] = ..., per_recipient: _Optional[_Mapping[int, Verdict]] = ..., edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ..., tags: _Optional[_Mapping[str, _common_pb2.Tag]] = ..., hints: _Optional[_Union[RouteHints, _Mapping]] = ..., inject: _Optional[_Iterable[_Union[Injection, _Mapping]]] = ..., note: _Optional[str] = ..., score: _Optional[float] = ...) -> None: ...
+    def __init__(self, verdict: _Optional[_Union[Verdict, _Mapping]] = ..., per_recipient: _Optional[_Mapping[int, Verdict]] = ..., edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ..., tags: _Optional[_Mapping[str, _common_pb2.Tag]] = ..., hints: _Optional[_Union[RouteHints, _Mapping]] = ..., inject: _Optional[_Iterable[_Union[Injection, _Mapping]]] = ..., note: _Optional[str] = ..., score: _Optional[float] = ..., placements: _Optional[_Mapping[int, Placement]] = ...) -> None: ...
 
 class Injection(_message.Message):
     __slots__ = ["message", "recipients", "sender"]
@@ -204,6 +213,21 @@ class Observation(_message.Message):
     sequence: int
     what: Observation.What
     def __init__(self, sequence: _Optional[int] = ..., at_ms: _Optional[int] = ..., what: _Optional[_Union[Observation.What, str]] = ..., envelope: _Optional[_Union[_common_pb2.Envelope, _Mapping]] = ..., recipient: _Optional[int] = ..., result: _Optional[_Union[RecipientResult, _Mapping]] = ..., by: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Placement(_message.Message):
+    __slots__ = ["copies"]
+    class Copy(_message.Message):
+        __slots__ = ["flags", "mailbox", "message"]
+        FLAGS_FIELD_NUMBER: _ClassVar[int]
+        MAILBOX_FIELD_NUMBER: _ClassVar[int]
+        MESSAGE_FIELD_NUMBER: _ClassVar[int]
+        flags: _containers.RepeatedScalarFieldContainer[str]
+        mailbox: str
+        message: _common_pb2.MessageRef
+        def __init__(self, mailbox: _Optional[str] = ..., flags: _Optional[_Iterable[str]] = ..., message: _Optional[_Union[_common_pb2.MessageRef, _Mapping]] = ...) -> None: ...
+    COPIES_FIELD_NUMBER: _ClassVar[int]
+    copies: _containers.RepeatedCompositeFieldContainer[Placement.Copy]
+    def __init__(self, copies: _Optional[_Iterable[_Union[Placement.Copy, _Mapping]]] = ...) -> None: ...
 
 class RecipientResult(_message.Message):
     __slots__ = ["recipient", "remote_mta", "reply", "state"]
