@@ -1,4 +1,4 @@
-// Package arc validates an Authenticated Received Chain (RFC 8617): who handled a
+// Package arc validates an Authenticated Received Chain (RFC 8617), and adds to it: who handled a
 // mail on its way, and what they saw of its authentication when it came to them.
 // Whether to believe them is for others to decide.
 package arc

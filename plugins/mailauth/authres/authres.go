@@ -1,8 +1,9 @@
 // Package authres writes Authentication-Results fields (RFC 8601) and tells whose
-// name one bears that came with a mail. It does not read what such a field says.
+// name one bears that came with a mail. It reads no property of such a field.
 package authres
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -159,4 +160,53 @@ func skipCFWS(s string) string {
 		}
 		s = s[i+1:]
 	}
+}
+
+// Results are the results of a field's value as they are written, without the
+// authserv-id, comments kept, unfolded: "spf=pass smtp.mailfrom=hanks.example".
+// "none" alone is none.
+func Results(value string) []string {
+	var out []string
+	start, depth, quoted := 0, 0, false
+	cut := func(end int) {
+		out = append(out, strings.Join(strings.Fields(value[start:end]), " "))
+		start = end + 1
+	}
+	for i := 0; i < len(value); i++ {
+		switch c := value[i]; {
+		case c == '\\':
+			i++
+		case c == '"' && depth == 0:
+			quoted = !quoted
+		case quoted:
+		case c == '(':
+			depth++
+		case c == ')' && depth > 0:
+			depth--
+		case c == ';' && depth == 0:
+			cut(i)
+		}
+	}
+	if start < len(value) {
+		cut(len(value))
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return slices.DeleteFunc(out[1:], func(r string) bool { return r == "" || strings.EqualFold(r, "none") })
+}
+
+// Method is the method and the result of one of Results, in lower case: "spf",
+// "pass". Two empty strings: it has none.
+func Method(result string) (method, value string) {
+	name, rest, ok := strings.Cut(skipCFWS(result), "=")
+	if !ok {
+		return "", ""
+	}
+	name, _, _ = strings.Cut(name, "/") // a version of the method
+	rest = skipCFWS(rest)
+	if n := strings.IndexAny(rest, " \t;("); n >= 0 {
+		rest = rest[:n]
+	}
+	return strings.ToLower(strings.TrimSpace(name)), strings.ToLower(rest)
 }
