@@ -191,7 +191,7 @@ func TestAnnouncedPolicies(t *testing.T) {
 // TestClientStopsReading: a client that takes no more of a message loses its
 // session, and with it the lock.
 func TestClientStopsReading(t *testing.T) {
-	s := start(t, true, func(c *pop3.Config) { c.WriteTimeout = 50 * time.Millisecond })
+	s := start(t, true, func(c *pop3.Config) { c.WriteTimeout = time.Second })
 	s.deposit("Subject: big\r\n\r\n" + strings.Repeat("123456789012345678901234567890\r\n", 20<<20/32))
 	c := s.in()
 	c.say("DELE 1\r\nRSET\r\nRETR 1\r\n")
@@ -213,7 +213,7 @@ func TestTooManyConnections(t *testing.T) {
 
 // TestSilence: who says nothing before the login does not stay, under TLS neither.
 func TestSilence(t *testing.T) {
-	s := start(t, true, func(c *pop3.Config) { c.LoginTimeout = 50 * time.Millisecond })
+	s := start(t, true, func(c *pop3.Config) { c.LoginTimeout = 500 * time.Millisecond })
 	c := s.raw()
 	c.ask("", "+OK")
 	if got := c.rest(); got != "-ERR Idle for too long\r\n" {
