@@ -406,7 +406,7 @@ func TestLoginIsBounded(t *testing.T) {
 }
 
 func TestIdleTimeout(t *testing.T) {
-	s := start(t, true, func(c *imap.Config) { c.LoginTimeout = 50 * time.Millisecond; c.IdleTimeout = 50 * time.Millisecond })
+	s := start(t, true, func(c *imap.Config) { c.LoginTimeout = 2 * time.Second; c.IdleTimeout = 200 * time.Millisecond })
 	if got := s.raw(false).rest(); !strings.Contains(got, "* BYE Took too long to log in") {
 		t.Errorf("no login: %q", got)
 	}

@@ -412,7 +412,7 @@ func TestBounds(t *testing.T) {
 	s := start(t, true, func(c *pop3.Config) {
 		c.MaxAddressConnections = 2
 		c.MaxErrors = 3
-		c.IdleTimeout = 50 * time.Millisecond
+		c.IdleTimeout = 500 * time.Millisecond
 	})
 	for name, d := range map[string]struct{ say, want string }{
 		"wrong passwords": {strings.Repeat("USER "+meg+"\r\nPASS x\r\n", 5), "-ERR [AUTH] Authentication failed\r\n"},

@@ -198,7 +198,7 @@ func newWorld(t *testing.T, zone map[string][]string) *world {
 	if err := d.SetAll(zone); err != nil {
 		t.Fatal(err)
 	}
-	r, err := dns.New(dns.Config{Servers: []string{d.Addr()}, Timeout: 300 * time.Millisecond, Attempts: 1})
+	r, err := dns.New(dns.Config{Servers: []string{d.Addr()}, Timeout: 2 * time.Second, Attempts: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

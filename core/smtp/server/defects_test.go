@@ -43,7 +43,7 @@ func TestTimeoutInDataNeverRunsTheBodyAsCommands(t *testing.T) {
 // 2: the whole of DATA had to fit into one read time-out.
 func TestSlowButSteadyDataIsNotCutOff(t *testing.T) {
 	cfg := testConfig()
-	cfg.DataTimeout = 500 * time.Millisecond
+	cfg.DataTimeout = time.Second
 	s := serve(t, cfg)
 	w := s.greeted(t)
 	w.expect(envelope+"DATA\r\n", "250", "250", "354")

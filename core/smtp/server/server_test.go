@@ -199,7 +199,7 @@ func TestLMTPOverUnixSocket(t *testing.T) {
 // A client that sends commands and never reads gets no memory for its replies.
 func TestClientThatNeverReads(t *testing.T) {
 	cfg := testConfig()
-	cfg.CommandTimeout = 100 * time.Millisecond
+	cfg.CommandTimeout = time.Second
 	s := serve(t, cfg)
 	w := s.greeted(t)
 	chunk := []byte(strings.Repeat("NOOP\r\n", 10_000))
