@@ -15,7 +15,7 @@ import (
 // to those that go on and returns the changes of the others. Edits and hints
 // hold for this attempt: the queued message stays what was received. What is
 // made only once, recipients and messages that a filter adds, is made at the
-// first attempt.
+// first attempt at which the stage answers with any (see once).
 func (j *job) filter(ctx context.Context, g *group, work *deliver.Job, event v1.FilterEvent, chain filter.Chain) ([]queue.Change, error) {
 	if !chain.Wants(event) {
 		return nil, nil
@@ -39,7 +39,7 @@ func (j *job) filter(ctx context.Context, g *group, work *deliver.Job, event v1.
 	env := *work.Envelope
 	env.Sender, env.Tags, env.Hints = out.Envelope.GetSender(), out.Envelope.GetTags(), filter.MergeHints(env.Hints, out.Hints)
 	work.Envelope = &env
-	j.once(g, work.Recipients[0], asked, out)
+	j.once(g, work.Recipients, event, asked, out)
 	work.Placements = out.Placements
 
 	var changes []queue.Change
@@ -71,32 +71,6 @@ func (j *job) stays(r *queue.Recipient, out *filter.Outcome) *queue.Change {
 	}
 	return nil
 }
-
-// once takes what a stage added, on the first attempt: into the change of the
-// group's first recipient.
-func (j *job) once(g *group, first *queue.Recipient, asked *v1.Envelope, out *filter.Outcome) {
-	if first.Attempts > 0 {
-		filter.Discard(out.Inject)
-		return
-	}
-	g.inject = append(g.inject, out.Inject...)
-	mark := addedAt + g.route + " " + g.ref
-	if j.descends(first, mark) {
-		return // a filter's own recipient comes to the same filter
-	}
-	last := filter.NextIndex(asked.GetRecipients())
-	for _, r := range out.Envelope.GetRecipients() {
-		if r.GetIndex() < last {
-			continue
-		}
-		add(&g.pending, first.Index, &queue.Recipient{
-			Address: r.GetAddress(), Original: r.GetOriginalRecipient(), Notify: r.GetNotify(), Reason: mark,
-		})
-	}
-}
-
-// addedAt marks a recipient that a filter added after the queue.
-const addedAt = "added by a filter at "
 
 // injected are a filter's messages as the queue takes them.
 func (j *job) injected(in []filter.Injected) []*queue.NewMessage {

@@ -65,6 +65,8 @@ type group struct {
 	copies, pending map[int32][]*queue.Recipient
 	// inject are messages that filters made.
 	inject []filter.Injected
+	// made names the stages of this attempt whose filters made any of these.
+	made []string
 	// parked after its filters ran: what they made is made again next time.
 	parked bool
 	// notes of what this attempt's filters said, for the mail journal.
@@ -387,6 +389,7 @@ func (j *job) hand(ctx context.Context, g *group) []queue.Change {
 
 // complete adds what is the same for all changes of a group.
 func (j *job) complete(g *group, changes []queue.Change) []queue.Change {
+	j.mark(g, changes)
 	if len(changes) > 0 && !g.parked {
 		changes[0].Notes, g.notes = g.notes, nil
 	}

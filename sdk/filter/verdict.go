@@ -225,7 +225,8 @@ func (v *Verdict) replaceBody(m *mail.Message) *Verdict {
 }
 
 // AddRecipient adds a forward-path without brackets, with no DSN parameters.
-// Behind the queue that is done at the first attempt only.
+// Behind the queue that is done once, at the first attempt that the filter answers
+// so.
 func (v *Verdict) AddRecipient(address string) *Verdict {
 	return v.AddRecipientDSN(&v1.Recipient{Address: address})
 }
@@ -257,9 +258,9 @@ func (v *Verdict) Hints(h *v1.RouteHints) *Verdict {
 
 // Inject queues a further message: an auto-reply (its sender is empty, RFC 3834
 // section 3.3), a copy. It is queued together with the mail, and not at all if
-// that is refused; behind the queue at the first attempt only. m is small, or a
-// file as in ReplaceBodyFile. At CONNECT, HELLO and AUTH there is no mail yet:
-// nothing is queued.
+// that is refused; behind the queue once, at the first attempt that the filter
+// answers so. m is small, or a file as in ReplaceBodyFile. At CONNECT, HELLO and
+// AUTH there is no mail yet: nothing is queued.
 func (v *Verdict) Inject(sender string, recipients []string, m *mail.Message) *Verdict {
 	in := &v1.Injection{Sender: sender, Message: m.Ref()}
 	for i, r := range recipients {

@@ -821,7 +821,7 @@ type FilterReply struct {
 	PerRecipient map[int32]*Verdict `protobuf:"bytes,2,rep,name=per_recipient,json=perRecipient,proto3" json:"per_recipient,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// edits, done in this order and all of them or none. Only with Effect EDIT.
 	// Before the queue they change what is queued; at ROUTE and PRE_DELIVERY they
-	// hold for that attempt, and recipients are added at the first one only.
+	// hold for that attempt, and recipients are added once, as messages of inject are.
 	Edits []*Edit `protobuf:"bytes,3,rep,name=edits,proto3" json:"edits,omitempty"`
 	// tags to set; a later filter's value of the same name stands. Names are HCL
 	// identifiers (letters, digits, _ and -) for routes to read them as tags.NAME.
@@ -829,8 +829,9 @@ type FilterReply struct {
 	// hints; of several filters' the last one set stands, field by field.
 	Hints *RouteHints `protobuf:"bytes,5,opt,name=hints,proto3" json:"hints,omitempty"`
 	// inject: further messages to queue (an auto-reply, a copy). At MAIL and later,
-	// and at the first attempt of ROUTE and PRE_DELIVERY; they are queued with the
-	// mail and pass no filter of this stage. They go nowhere if the mail is refused.
+	// and at the first attempt of ROUTE and PRE_DELIVERY whose answer has any; they
+	// are queued with what becomes of the mail, and pass no filter of this stage. They
+	// go nowhere if the mail is refused before the queue.
 	Inject []*Injection `protobuf:"bytes,6,rep,name=inject,proto3" json:"inject,omitempty"`
 	// note goes into the mail's trace (the log).
 	Note string `protobuf:"bytes,7,opt,name=note,proto3" json:"note,omitempty"`
