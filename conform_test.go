@@ -27,6 +27,22 @@ const noMistakes = "configure: mistakes point at their attribute"
 
 // bundled has every plugin of plugins.Bundled. DIR is a directory of the test's.
 var bundled = map[string]tried{
+	"arcsign": {
+		block: `filter "arcsign" "forwarded" {
+  domain      = "hanks.example"
+  keys        = "DIR/dkim"
+  authserv_id = "mx.hanks.example"
+}`,
+		facts: `wrong    = { domain = "domain = \"hanks\"" }
+messages = ["DIR/verified.eml"]`,
+		prepare: func(dir string) error {
+			if err := os.WriteFile(filepath.Join(dir, "verified.eml"), []byte("Authentication-Results: mx.hanks.example; spf=pass\r\nFrom: tom@hanks.example\r\n\r\nHi\r\n"), 0o600); err != nil {
+				return err
+			}
+			_, err := signingKeys{}.Make(filepath.Join(dir, "dkim"), "hanks.example", "", "rsa", 1024)
+			return err
+		},
+	},
 	"authverify": {
 		// Nobody answers at that address: everything is temperror at once.
 		block: `filter "authverify" "inbound" { resolvers = ["127.0.0.1:9"] }`,

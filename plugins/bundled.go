@@ -2,6 +2,7 @@
 package plugins
 
 import (
+	"github.com/stagecoach-mta/stagecoach/plugins/arcsign"
 	"github.com/stagecoach-mta/stagecoach/plugins/authverify"
 	"github.com/stagecoach-mta/stagecoach/plugins/dkimsign"
 	"github.com/stagecoach-mta/stagecoach/plugins/exec"
@@ -18,6 +19,7 @@ import (
 // Bundled lists them by name.
 func Bundled() []sdk.Plugin {
 	return []sdk.Plugin{
+		arcsign.Plugin(),
 		authverify.Plugin(),
 		dkimsign.Plugin(),
 		exec.Plugin(),
