@@ -6,13 +6,11 @@ package filter
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
 
 	"github.com/stagecoach-mta/stagecoach/core/message"
 	"github.com/stagecoach-mta/stagecoach/core/spool"
-	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	"github.com/stagecoach-mta/stagecoach/sdk/mail"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 	"github.com/stagecoach-mta/stagecoach/sdk/stream"
@@ -168,61 +166,6 @@ func (c Chain) Run(ctx context.Context, ed Editing, q Question) (*Outcome, error
 	return out, nil
 }
 
-// answer of one member within a round.
-type answer struct {
-	member *Member
-	reply  *v1.FilterReply
-	err    error
-	took   time.Duration
-}
-
-// round asks its members at the same time and folds the answers in their order.
-// done tells that nobody after it is to be asked.
-func (c Chain) round(ctx context.Context, ed Editing, q Question, out *Outcome) (done bool, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var asked []*Member
-	answers := make(chan answer, len(c))
-	for i := range c {
-		m := &c[i]
-		if !m.wants(q.Event) || tooLarge(m, out.Body) {
-			continue
-		}
-		call, err := question(ed, q, m, out)
-		if err != nil {
-			return false, err
-		}
-		if m.Interest().GetEffect() == v1.FilterInterest_OBSERVE_ONLY {
-			if err := out.observe(ctx, ed, m, call); err != nil {
-				out.Trace = append(out.Trace, Step{Filter: m.Name, Failed: err.Error()})
-			}
-			continue
-		}
-		asked = append(asked, m)
-		go func() { answers <- m.ask(ctx, call) }()
-	}
-	got := make(map[*Member]answer, len(asked))
-	for range asked {
-		a := <-answers
-		got[a.member] = a
-		if ends(a.reply.GetVerdict().GetAction()) {
-			break // the others' answers no longer matter
-		}
-	}
-	for _, m := range asked {
-		a, ok := got[m]
-		if !ok {
-			continue
-		}
-		stop, err := out.fold(ed, a)
-		if err != nil {
-			return false, err
-		}
-		done = done || stop
-	}
-	return done, nil
-}
-
 func tooLarge(m *Member, body spool.Body) bool {
 	limit := m.Interest().GetMaxSize()
 	return body != nil && limit > 0 && body.Size() > limit
@@ -237,49 +180,11 @@ func ends(a v1.Verdict_Action) bool {
 	return false
 }
 
-// question builds the call for one member: what it did not ask for stays out.
-func question(ed Editing, q Question, m *Member, out *Outcome) (*v1.Call, error) {
-	fc := &v1.FilterCall{
-		Event:          q.Event,
-		Envelope:       out.Envelope,
-		Recipient:      q.Recipient,
-		Results:        q.Results,
-		Authenticated:  q.Authenticated,
-		IdempotencyKey: fmt.Sprintf("%s/%s/%s", q.Key, q.Event, m.Name),
-	}
-	interest := m.Interest()
-	if out.Body != nil && interest.GetBody() != v1.FilterInterest_NONE {
-		fields, err := ed.Fields(out.Body, interest.GetHeaderNames())
-		if err != nil {
-			return nil, fmt.Errorf("read header for %s: %w", m.Name, err)
-		}
-		fc.Header = fields
-		if interest.GetBody() == v1.FilterInterest_FULL {
-			fc.Message = out.Body.Message().Ref()
-		}
-	}
-	return &v1.Call{Request: &v1.Call_Filter{Filter: fc}}, nil
-}
-
 func (m *Member) timeout() time.Duration {
 	if m.Timeout > 0 {
 		return m.Timeout
 	}
 	return DefaultTimeout
-}
-
-func (m *Member) ask(ctx context.Context, call *v1.Call) answer {
-	begin := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, m.timeout())
-	defer cancel()
-	reply, err := m.Caller.Call(ctx, call)
-	a := answer{member: m, err: err, took: time.Since(begin)}
-	if err == nil {
-		if a.reply = reply.GetFilter(); a.reply == nil {
-			a.err = fail.New(fail.Internal, "answered something that is not a filter's reply")
-		}
-	}
-	return a
 }
 
 // observe asks without waiting. The message stays for as long as that takes,

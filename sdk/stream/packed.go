@@ -53,7 +53,7 @@ var packs = sync.Pool{New: func() any {
 // address. An error tells why it cannot be sent.
 func pack(m proto.Message) (*packed, error) {
 	p := packs.Get().(*packed)
-	out, err := proto.MarshalOptions{}.MarshalAppend(p.room[:headroom], m)
+	out, err := proto.MarshalOptions{AllowPartial: true}.MarshalAppend(p.room[:headroom], m) // no field of the contract is required
 	if err != nil {
 		p.free()
 		return nil, fail.Wrap(fail.Invalid, err, "cannot be sent")
@@ -146,6 +146,10 @@ var packedMethods = protoiface.Methods{
 	},
 	Marshal: func(in protoiface.MarshalInput) (protoiface.MarshalOutput, error) {
 		return protoiface.MarshalOutput{Buf: append(in.Buf, in.Message.(*packed).frame...)}, nil
+	},
+	// Without it protobuf walks through the fields, by reflection.
+	CheckInitialized: func(protoiface.CheckInitializedInput) (protoiface.CheckInitializedOutput, error) {
+		return protoiface.CheckInitializedOutput{}, nil
 	},
 }
 
@@ -252,7 +256,7 @@ func (u *unpacked) decode(b []byte) error {
 		default:
 			continue
 		}
-		if err := (proto.UnmarshalOptions{Merge: true}).Unmarshal(body, m); err != nil {
+		if err := (proto.UnmarshalOptions{Merge: true, AllowPartial: true}).Unmarshal(body, m); err != nil {
 			return err
 		}
 	}
