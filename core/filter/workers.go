@@ -41,7 +41,6 @@ func (w *workers) run(f func()) {
 	next := make(chan func(), 1)
 	for ok := true; ok; f, ok = <-next {
 		f()
-		f = nil // it holds a mail
 		w.mu.Lock()
 		w.idle = append(w.idle, next)
 		if w.timer == nil {
