@@ -112,14 +112,14 @@ func (i *Instance) update(f func()) {
 func (i *Instance) Name() string { return i.name }
 
 // Call implements stream.Caller. A call that meets a restart waits for the new
-// process until ctx or the instance's call timeout ends; one that was already
-// sent when the process ended fails as UNAVAILABLE: its caller knows whether it
-// may be repeated.
+// process until ctx or the instance's call timeout ends. One that was already sent
+// when the process ended is asked again if that does no harm (repeats), and fails
+// as UNAVAILABLE otherwise: its caller knows whether it may be repeated.
 func (i *Instance) Call(ctx context.Context, call *v1.Call) (*v1.Reply, error) {
 	ctx, cancel := i.bound(ctx)
 	defer cancel()
 	var reply *v1.Reply
-	err := i.on(ctx, func(c stream.Caller) (err error) {
+	err := i.on(ctx, repeats(call), func(c stream.Caller) (err error) {
 		if reply, err = c.Call(ctx, call); err == nil {
 			err = fitting(call, reply)
 		}
@@ -131,7 +131,7 @@ func (i *Instance) Call(ctx context.Context, call *v1.Call) (*v1.Reply, error) {
 // Stream implements stream.Caller, as Call, but without the call timeout: a
 // Watch has no end.
 func (i *Instance) Stream(ctx context.Context, call *v1.Call, each func(*v1.Reply) error) error {
-	return i.on(ctx, func(c stream.Caller) error {
+	return i.on(ctx, 0, func(c stream.Caller) error {
 		return c.Stream(ctx, call, func(reply *v1.Reply) error {
 			if reply.GetResponse() != nil {
 				if err := fitting(call, reply); err != nil {
@@ -159,24 +159,51 @@ func (i *Instance) bound(ctx context.Context) (context.Context, context.CancelFu
 	return context.WithTimeout(ctx, timeout)
 }
 
+// repeats is how often a call may be sent again when the process ended over it: a
+// deposit has its keys, and who asks a directory changes nothing. Not for ever, for it
+// may be the call that ends it; and no filter's, whose block says what becomes of its
+// mail (on_failure), nor a delivery's, which may have happened.
+func repeats(call *v1.Call) int {
+	if call.GetStorage().GetDeposit() != nil || call.GetDirectory() != nil {
+		return 2
+	}
+	return 0
+}
+
 // on runs one call on the process that serves now or next.
-func (i *Instance) on(ctx context.Context, f func(stream.Caller) error) error {
+func (i *Instance) on(ctx context.Context, repeats int, f func(stream.Caller) error) error {
 	began := time.Now()
-	p, err := i.acquire(ctx)
-	if err == nil {
-		p.expect(ctx)
-		if p.caller == nil {
-			err = fail.New(fail.Unsupported, "%s is an access plugin: it takes no calls", i.name)
-		} else {
-			if err = f(p.caller); err == nil {
-				p.served.Store(true)
-			}
-			i.faults.note(err)
-		}
-		p.release()
+	var err error
+	for ended := true; ended && repeats >= 0; repeats-- {
+		ended, err = i.once(ctx, f)
 	}
 	i.stats.record(time.Since(began), err)
 	return err
+}
+
+// once runs a call and tells whether the process ended over it.
+func (i *Instance) once(ctx context.Context, f func(stream.Caller) error) (ended bool, err error) {
+	p, err := i.acquire(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer p.release()
+	p.expect(ctx)
+	if p.caller == nil {
+		return false, fail.New(fail.Unsupported, "%s is an access plugin: it takes no calls", i.name)
+	}
+	err = f(p.caller)
+	if err == nil {
+		p.served.Store(true)
+		return false, nil
+	}
+	i.faults.note(err)
+	select {
+	case <-p.sessionDone():
+		return fail.Is(err, fail.Unavailable) && ctx.Err() == nil, err
+	default:
+		return false, err
+	}
 }
 
 // acquire waits for a process that takes calls and counts one in.
