@@ -62,7 +62,7 @@ type Plugin struct {
 // Trouble is one way in which an instance does not behave, now or not long ago.
 type Trouble struct {
 	// Kind: unresponsive, memory, processes, bad_session, stuck, crash,
-	// not_started, bad_answers, late_answers, trespass, log_flood, left_behind.
+	// fell_back, not_started, bad_answers, late_answers, trespass, log_flood, left_behind.
 	Kind string `json:"kind"`
 	// Count of endings in the last hour (also of processes left behind), or of
 	// calls or lines in the last ten minutes; left out if it is so just now.

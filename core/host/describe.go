@@ -76,7 +76,7 @@ func (h *Host) ask(ctx context.Context, spec *Spec) (*v1.DescribeResponse, error
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	p, err := h.start(ctx, &one, dir, nil, nil)
+	p, err := h.start(ctx, &one, nil, dir, nil, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -28,11 +28,18 @@ type generation struct {
 	// data directory. nil if that is not so.
 	predecessor *generation
 	begun       bool
-	supervised  chan struct{}
-	retireOnce  sync.Once
-	retired     chan struct{}
+	// tries are how many have given way before it, stands is what is told because
+	// of that.
+	tries      int
+	stands     string
+	supervised chan struct{}
+	retireOnce sync.Once
+	retired    chan struct{}
 
 	// Guarded by inst.mu.
+	// program to run instead of what the Spec's path names; nil: that.
+	program   *os.File
+	fallback  *fallback
 	state     State
 	since     time.Time
 	process   *process
@@ -61,7 +68,7 @@ func (g *generation) launch(ctx context.Context) (*process, error) {
 	if g.inst.place.data != nil {
 		files = append(files, g.inst.place.data)
 	}
-	p, err := g.h.start(ctx, g.spec, g.inst.place.dir, files, g.inst.troubles)
+	p, err := g.h.start(ctx, g.spec, g.program, g.inst.place.dir, files, g.inst.troubles)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +104,7 @@ func (g *generation) set(state State, p *process, reason string) {
 }
 
 // supervise keeps the instance running until retire. p is a process that is
-// ready or, if opened is false, still wants its Ready.
+// ready or, if opened is false, still wants its Ready; nil: there is none yet.
 func (g *generation) supervise(p *process, opened bool) {
 	defer close(g.supervised)
 	log := g.h.logger(g.spec.Instance)
@@ -111,14 +118,19 @@ func (g *generation) supervise(p *process, opened bool) {
 	}
 	var problem error
 	kind := NotStarted // of a problem that does not say
-	if !opened {
+	if p == nil {
+		p, problem = g.launch(g.ctx)
+	}
+	if !opened && problem == nil {
 		problem = g.open(g.ctx, p)
 	}
 	crashes := 0
 	for {
 		began := time.Now()
 		if problem == nil {
+			g.decided()
 			g.inst.troubles.calm()
+			g.inst.troubles.state(FellBack, g.stands)
 			g.set(Ready, p, "")
 			log.Info().Str("pid", p.child.ID()).Msg("plugin is ready")
 			problem, kind = g.watch(p), Crash
@@ -134,6 +146,13 @@ func (g *generation) supervise(p *process, opened bool) {
 			crashes = min(crashes, servedCrashes)
 		}
 		for problem != nil {
+			if g.undecided(p) {
+				if p != nil {
+					p.end()
+				}
+				g.giveWay(problem)
+				return
+			}
 			crashes = g.count(crashes, lived)
 			state := Restarting
 			if crashes >= g.h.timing.breaker {
@@ -340,6 +359,7 @@ func (g *generation) retire(ctx context.Context, closing bool) {
 		if g.predecessor != nil {
 			<-g.predecessor.retired
 		}
+		g.release()
 	})
 	<-g.retired
 }

@@ -252,7 +252,13 @@ func (h *Host) replace(ctx context.Context, spec Spec) error {
 	if i == nil {
 		return unknownInstance(spec.Instance)
 	}
-	return i.waitReady(ctx)
+	if err := i.waitReady(ctx); err != nil {
+		return err
+	}
+	if g := i.generation(); g.stands != "" {
+		return &StartError{spec.Instance, errors.New("it " + g.stands)}
+	}
+	return nil
 }
 
 // Close drains and stops all plugins. When ctx ends, what still runs is killed.

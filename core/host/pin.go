@@ -106,6 +106,21 @@ func pin(cmd *exec.Cmd, sum, dir string) (*pinned, error) {
 	return nil, err
 }
 
+// hold is a program that ran before, checked again if it is pinned.
+func hold(f *os.File, path, sum string) (*pinned, error) {
+	f, err := os.Open("/proc/self/fd/" + strconv.Itoa(int(f.Fd())))
+	if err != nil {
+		return nil, err
+	}
+	if sum != "" {
+		if err := matches(f, io.Discard, path, sum); err != nil {
+			f.Close()
+			return nil, err
+		}
+	}
+	return &pinned{file: f}, nil
+}
+
 // othersWrite tells whether somebody else than root and this process's user may
 // write to a file. Access control lists give no more than the group's bits say
 // (acl(5)).

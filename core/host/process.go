@@ -42,13 +42,15 @@ import (
 type process struct {
 	served atomic.Bool // answered a call
 
-	spec  *Spec
-	log   zerolog.Logger
-	dir   string
-	child *child
-	conn  *grpc.ClientConn
-	api   v1.PluginClient
-	lines *lineLog
+	spec *Spec
+	log  zerolog.Logger
+	dir  string
+	// script: an interpreter runs it.
+	script bool
+	child  *child
+	conn   *grpc.ClientConn
+	api    v1.PluginClient
+	lines  *lineLog
 	// troubles of its instance; nil if it has none.
 	troubles *troubles
 	census   *census
@@ -79,8 +81,9 @@ type process struct {
 }
 
 // start executes the plugin, does the handshake and asks what it is. What it does
-// amiss goes to t, which may be nil.
-func (h *Host) start(ctx context.Context, s *Spec, dir string, files []*os.File, t *troubles) (*process, error) {
+// amiss goes to t, which may be nil. program is executed instead of what the Spec's
+// path names, if it is not nil.
+func (h *Host) start(ctx context.Context, s *Spec, program *os.File, dir string, files []*os.File, t *troubles) (*process, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.timing.start)
 	defer cancel()
 	p := &process{
@@ -100,7 +103,7 @@ func (h *Host) start(ctx context.Context, s *Spec, dir string, files []*os.File,
 			return nil, err
 		}
 	}
-	if err := p.handshake(ctx, h, files); err != nil {
+	if err := p.handshake(ctx, h, program, files); err != nil {
 		p.end()
 		return nil, err
 	}
@@ -139,13 +142,20 @@ var handshake = plugin.HandshakeConfig{
 }
 
 // handshake runs the process up to an open connection.
-func (p *process) handshake(ctx context.Context, h *Host, files []*os.File) error {
+func (p *process) handshake(ctx context.Context, h *Host, instead *os.File, files []*os.File) error {
 	cmd := h.command(p.spec, p.dir, nil, files)
 	if cmd.Err != nil {
 		return cmd.Err
 	}
+	p.script = instead == nil && script(cmd.Path)
 	var program *pinned
-	if p.spec.SHA256 != "" {
+	if instead != nil {
+		var err error
+		if program, err = hold(instead, cmd.Path, p.spec.SHA256); err != nil {
+			return err
+		}
+		defer program.close()
+	} else if p.spec.SHA256 != "" {
 		var err error
 		if program, err = pin(cmd, p.spec.SHA256, p.dir); err != nil {
 			return err

@@ -287,6 +287,7 @@ func (c *Change) startOne(ctx context.Context, g *generation) error {
 	old := g.inst.generation()
 	if p.describe.GetNeeds().GetExclusive() && old != nil && old != g {
 		g.predecessor = old
+		g.fallBackTo(old)
 		return nil
 	}
 	return g.open(ctx, p)
@@ -385,6 +386,9 @@ func (c *Change) Commit() {
 			h.instances[name] = g.inst
 			g.begun = true
 			g.inst.update(func() {
+				if g.predecessor != nil {
+					g.predecessor = g.inst.gen // which may have given way meanwhile
+				}
 				if g.inst.gen != nil {
 					old = append(old, g.inst.gen)
 				}
@@ -435,6 +439,7 @@ func (c *Change) Abort() {
 					p.quit(ctx)
 					p.end()
 				}
+				g.release()
 			})
 		}
 		wg.Wait()

@@ -28,6 +28,8 @@ const (
 	Crash TroubleKind = "crash"
 	// NotStarted: it did not come up again.
 	NotStarted TroubleKind = "not_started"
+	// FellBack: what was to replace it did not come up, and it serves as before.
+	FellBack TroubleKind = "fell_back"
 	// BadAnswers to calls, which are none; they failed and it goes on.
 	BadAnswers TroubleKind = "bad_answers"
 	// LateAnswers never came, or not in time.
@@ -80,7 +82,7 @@ var (
 		}},
 	}
 	severity = []TroubleKind{
-		Unresponsive, Memory, Processes, BadSession, Stuck, Crash, NotStarted, BadAnswers, LateAnswers, Trespass, LogFlood, LeftBehind,
+		Unresponsive, Memory, Processes, BadSession, Stuck, Crash, FellBack, NotStarted, BadAnswers, LateAnswers, Trespass, LogFlood, LeftBehind,
 	}
 )
 
