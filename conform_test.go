@@ -86,6 +86,10 @@ messages = ["DIR/verified.eml"]`,
 		facts: `slow = "command = [\"/bin/sleep\", \"600\"]"`,
 	},
 	"pop3": {},
+	"sieve": {
+		block: `filter "sieve" "users" { scripts = "DIR/sieve" }`,
+		facts: `wrong = { max_actions = "max_actions = 0" }`,
+	},
 }
 
 // conformed runs the command with these arguments and reads what it prints.

@@ -118,3 +118,7 @@ func (e *Error) Error() string {
 	}
 	return name + ", line " + itoa(e.Line) + ", column " + itoa(e.Column) + ": " + e.Message
 }
+
+// Includes tells whether the script includes others, so that it is to be checked
+// again when those change.
+func (s *Script) Includes() bool { return s.requires["include"] }

@@ -22,7 +22,7 @@ func (n nobody) Script(_ context.Context, _ bool, name string) ([]byte, error) {
 	}
 	return nil, nil
 }
-func (nobody) Mailbox(context.Context, string) (bool, error)       { return true, nil }
+func (nobody) Mailbox(context.Context, string) (bool, error)      { return true, nil }
 func (nobody) SpecialUse(context.Context, string) (string, error) { return "Junk", nil }
 func (nobody) Seen(context.Context, string) (bool, error)         { return false, nil }
 
