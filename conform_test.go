@@ -90,6 +90,27 @@ messages = ["DIR/verified.eml"]`,
 		block: `filter "sieve" "users" { scripts = "DIR/sieve" }`,
 		facts: `wrong = { max_actions = "max_actions = 0" }`,
 	},
+	"srs": {
+		block: `filter "srs" "forwarded" {
+  domain  = "ryan.example"
+  secrets = ["sleepless in seattle"]
+}`,
+		facts: `wrong = { domain = "domain = \"ryan\"\nsecrets = [\"sleepless in seattle\"]" }`,
+	},
+	"srsreverse": {
+		block: `directory "srsreverse" "bounces" {
+  domain  = "ryan.example"
+  secrets = ["sleepless in seattle"]
+}`,
+		facts: `wrong   = { domain = "domain = \"ryan\"\nsecrets = [\"sleepless in seattle\"]" }
+unknown = "SRS0=aaaaaa=aa=hanks.example=tom@ryan.example"`,
+		// It has no users, and its aliases are made by the filter.
+		skipped: []string{
+			"resolve: an address is a mailbox, in any case", "resolve: an alias has targets", "login: the right password is taken",
+			"login: a wrong password is DENIED", "login of a stranger: is refused as late",
+			"SCRAM: the verifier fits the password", "SCRAM: a stranger's salt is made up and stable",
+		},
+	},
 }
 
 // conformed runs the command with these arguments and reads what it prints.

@@ -13,7 +13,8 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/maildir"
 	"github.com/stagecoach-mta/stagecoach/plugins/pipe"
 	"github.com/stagecoach-mta/stagecoach/plugins/pop3"
-	"github.com/stagecoach-mta/stagecoach/plugins/sieve"
+	"github.com/stagecoach-mta/stagecoach/plugins/srs"
+	"github.com/stagecoach-mta/stagecoach/plugins/srsreverse"
 	"github.com/stagecoach-mta/stagecoach/sdk"
 )
 
@@ -31,6 +32,7 @@ func Bundled() []sdk.Plugin {
 		maildir.Plugin(),
 		pipe.Plugin(),
 		pop3.Plugin(),
-		sieve.Plugin(),
+		srs.Plugin(),
+		srsreverse.Plugin(),
 	}
 }
