@@ -13,6 +13,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/maildir"
 	"github.com/stagecoach-mta/stagecoach/plugins/pipe"
 	"github.com/stagecoach-mta/stagecoach/plugins/pop3"
+	"github.com/stagecoach-mta/stagecoach/plugins/sieve"
 	"github.com/stagecoach-mta/stagecoach/plugins/srs"
 	"github.com/stagecoach-mta/stagecoach/plugins/srsreverse"
 	"github.com/stagecoach-mta/stagecoach/sdk"
@@ -32,6 +33,7 @@ func Bundled() []sdk.Plugin {
 		maildir.Plugin(),
 		pipe.Plugin(),
 		pop3.Plugin(),
+		sieve.Plugin(),
 		srs.Plugin(),
 		srsreverse.Plugin(),
 	}
