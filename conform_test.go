@@ -81,6 +81,10 @@ messages = ["DIR/verified.eml"]`,
 	"imap":    {},
 	"local":   {},
 	"maildir": {skipped: []string{noMistakes}},
+	"managesieve": {
+		block: `access "managesieve" "sieve" { scripts = "DIR/sieve" }`,
+		facts: `wrong = { max_scripts = "max_scripts = 0" }`,
+	},
 	"pipe": {
 		block: `deliver "pipe" "tickets" { command = ["/bin/cat"] }`,
 		facts: `slow = "command = [\"/bin/sleep\", \"600\"]"`,

@@ -28,7 +28,7 @@ func coreLines(kind v1.Kind, plugin string) string {
 	if kind != v1.Kind_KIND_ACCESS {
 		return ""
 	}
-	port := map[string]string{"imap": "993", "pop3": "995"}[plugin]
+	port := map[string]string{"imap": "993", "managesieve": "4190", "pop3": "995"}[plugin]
 	return fmt.Sprintf("  listen  = [%q]\n  storage = storage.local.mail\n  auth    = directory.file.people\n", ":"+port)
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/imap"
 	"github.com/stagecoach-mta/stagecoach/plugins/local"
 	"github.com/stagecoach-mta/stagecoach/plugins/maildir"
+	"github.com/stagecoach-mta/stagecoach/plugins/managesieve"
 	"github.com/stagecoach-mta/stagecoach/plugins/pipe"
 	"github.com/stagecoach-mta/stagecoach/plugins/pop3"
 	"github.com/stagecoach-mta/stagecoach/plugins/sieve"
@@ -31,6 +32,7 @@ func Bundled() []sdk.Plugin {
 		imap.Plugin(),
 		local.Plugin(),
 		maildir.Plugin(),
+		managesieve.Plugin(),
 		pipe.Plugin(),
 		pop3.Plugin(),
 		sieve.Plugin(),
