@@ -59,6 +59,15 @@ messages = ["DIR/verified.eml"]`,
 			return err
 		},
 	},
+	"dnsbl": {
+		// Nobody answers at that address: no list counts.
+		block: `filter "dnsbl" "lists" {
+  resolvers = ["127.0.0.1:9"]
+  list "bl.example" {}
+}`,
+		facts:   `wrong = { resolvers = "resolvers = [\"ns.example\"]\nlist \"bl.example\" {}" }`,
+		skipped: []string{"edits: fit the message"},
+	},
 	"exec": {
 		block: `filter "exec" "sign" {
   command = ["/bin/sh", "-c", "cat > /dev/null; echo X-Seen-By: mx"]

@@ -5,6 +5,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/arcsign"
 	"github.com/stagecoach-mta/stagecoach/plugins/authverify"
 	"github.com/stagecoach-mta/stagecoach/plugins/dkimsign"
+	"github.com/stagecoach-mta/stagecoach/plugins/dnsbl"
 	"github.com/stagecoach-mta/stagecoach/plugins/exec"
 	"github.com/stagecoach-mta/stagecoach/plugins/file"
 	"github.com/stagecoach-mta/stagecoach/plugins/headers"
@@ -26,6 +27,7 @@ func Bundled() []sdk.Plugin {
 		arcsign.Plugin(),
 		authverify.Plugin(),
 		dkimsign.Plugin(),
+		dnsbl.Plugin(),
 		exec.Plugin(),
 		file.Plugin(),
 		headers.Plugin(),
