@@ -41,6 +41,9 @@ func Serve(p Plugin) {
 		os.Exit(1)
 	}
 	s := NewServer(p, processLogger())
+	if kind, _ := p.Kind(); kind == v1.Kind_KIND_FILTER {
+		s.processors = frugal()
+	}
 	go s.endOnTerm()
 	go endWithParent(os.Getppid())
 	go rest()

@@ -32,6 +32,8 @@ type Server struct {
 	v1.UnimplementedPluginServer
 	p   Plugin
 	log zerolog.Logger
+	// processors of the process, if it is the plugin's own; nil: they are as they are.
+	processors *processors
 
 	// ctx is the life of the instance and the parent of all calls.
 	ctx    context.Context
@@ -276,7 +278,7 @@ func (s *Server) Session(st grpc.BidiStreamingServer[v1.Frame, v1.Frame]) error 
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
 	defer context.AfterFunc(st.Context(), cancel)()
-	return stream.Serve(ctx, st, s.p.maxConcurrent(), h)
+	return stream.Serve(ctx, st, s.p.maxConcurrent(), s.processors.watch(h))
 }
 
 // Drain implements the contract. Calls on Session go on being answered: the core
