@@ -103,6 +103,16 @@ messages = ["DIR/verified.eml"]`,
 		block: `filter "sieve" "users" { scripts = "DIR/sieve" }`,
 		facts: `wrong = { max_actions = "max_actions = 0" }`,
 	},
+	"ratelimit": {
+		block: `filter "ratelimit" "users" {
+  limit "users" {
+    by  = ["sender"]
+    max = 1000000
+  }
+}`,
+		facts:   `wrong = { max_keys = "max_keys = 0\nlimit \"a\" {\n by = [\"user\"]\n max = 1\n}" }`,
+		skipped: []string{"edits: fit the message"},
+	},
 	"srs": {
 		block: `filter "srs" "forwarded" {
   domain  = "ryan.example"

@@ -15,6 +15,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/managesieve"
 	"github.com/stagecoach-mta/stagecoach/plugins/pipe"
 	"github.com/stagecoach-mta/stagecoach/plugins/pop3"
+	"github.com/stagecoach-mta/stagecoach/plugins/ratelimit"
 	"github.com/stagecoach-mta/stagecoach/plugins/sieve"
 	"github.com/stagecoach-mta/stagecoach/plugins/srs"
 	"github.com/stagecoach-mta/stagecoach/plugins/srsreverse"
@@ -37,6 +38,7 @@ func Bundled() []sdk.Plugin {
 		managesieve.Plugin(),
 		pipe.Plugin(),
 		pop3.Plugin(),
+		ratelimit.Plugin(),
 		sieve.Plugin(),
 		srs.Plugin(),
 		srsreverse.Plugin(),
