@@ -27,8 +27,10 @@ type change struct {
 	threads map[uint64]uint64
 	stepped bool
 	list    bool // the list of mailboxes changed
-	garbage bool
-	deposit bool
+	// unsubscribed: mailboxes that come into being are not subscribed.
+	unsubscribed bool
+	garbage      bool
+	deposit      bool
 }
 
 // box is a mailbox in a change.

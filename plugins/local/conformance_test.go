@@ -30,7 +30,7 @@ func TestConformance(t *testing.T) {
 		s := reopen(t, t.TempDir())
 		t.Cleanup(func() { current.Close() })
 		return s
-	}, storagetest.Options{Reopen: func(t conform.T, s storage.Storage) storage.Storage {
+	}, storagetest.Options{Added: true, Reopen: func(t conform.T, s storage.Storage) storage.Storage {
 		if err := s.(*Store).Close(); err != nil {
 			t.Fatalf("%v", err)
 		}

@@ -328,6 +328,31 @@ func (s *Store) forgetDeposits() {
 	}
 }
 
+// replaced removes the message that an Append replaces; what it had is free then.
+func (c *change) replaced(req *v1.AppendRequest) error {
+	if len(req.GetMessages()) != 1 {
+		return fail.New(fail.Invalid, "one message replaces another, not %d", len(req.GetMessages()))
+	}
+	x, err := c.byID(req.GetReplaces().GetMailboxId())
+	if err != nil {
+		return err
+	}
+	uid := req.GetReplaces().GetUid()
+	gone := mime.Ranges{}.Add(uid)
+	found := false
+	err = c.eachColumn(x, gone, func(uid uint32, col *columns) error {
+		found = true
+		return c.remove(x, uid, col, false)
+	})
+	if err == nil && !found {
+		err = fail.New(fail.NotFound, "mailbox %q has no message with the UID %d", x.Name, uid)
+	}
+	if err == nil {
+		c.bury(x, gone)
+	}
+	return err
+}
+
 // Append implements storage.Messages.
 func (h *handle) Append(ctx context.Context, req *v1.AppendRequest) (*v1.AppendResponse, error) {
 	if err := h.s.gate.enter(); err != nil {
@@ -367,6 +392,9 @@ func (h *handle) Append(ctx context.Context, req *v1.AppendRequest) (*v1.AppendR
 	resp := &v1.AppendResponse{}
 	err := h.write(func(c *change) error {
 		x, err := c.byID(req.GetMailboxId())
+		if err == nil && req.GetReplaces() != nil {
+			resp.Replaced, err = true, c.replaced(req)
+		}
 		if err != nil {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 //	a account                    account record
 //	m account mailbox            mailbox record, with its counters
 //	n account name               mailbox number
+//	u account name               subscription of a name without a mailbox
 //	c account mailbox uid        column record: what a snapshot needs, ~50 octets
 //	v account mailbox modseq uid tombstones from uid to the value's UID
 //	r account message            rendered record: summary, structure, preview, prefix
@@ -27,6 +28,7 @@ const (
 	tabAccount     = 'a'
 	tabMailbox     = 'm'
 	tabName        = 'n'
+	tabKept        = 'u'
 	tabColumn      = 'c'
 	tabVanished    = 'v'
 	tabRendered    = 'r'
@@ -53,6 +55,8 @@ func keyMailbox(account uint64, box uint32) []byte {
 }
 
 func keyName(account uint64, name string) []byte { return append(key8(tabName, account), name...) }
+
+func keyKept(account uint64, name string) []byte { return append(key8(tabKept, account), name...) }
 
 func keyColumn(account uint64, box, uid uint32) []byte {
 	return be.AppendUint32(be.AppendUint32(key8(tabColumn, account), box), uid)

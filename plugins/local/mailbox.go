@@ -83,14 +83,14 @@ func (c *change) create(name, role string) (*box, error) {
 	// section 2.3.1.1); seconds alone would not do for two within one.
 	c.rec.uidValidity = max(c.rec.uidValidity+1, uint64(c.s.opts.Now().Unix())&0xffffffff)
 	x := &box{num: uint32(c.rec.mailbox), Mailbox: &v1.Mailbox{
-		Id: boxID(uint32(c.rec.mailbox)), Name: name, Role: role, Subscribed: true,
+		Id: boxID(uint32(c.rec.mailbox)), Name: name, Role: role, Subscribed: !c.unsubscribed,
 		UidValidity: uint32(c.rec.uidValidity), UidNext: 1, CreatedMs: c.s.nowMS(),
 	}}
 	c.boxes[x.num] = x
 	c.touch(x)
 	c.list = true
 	c.setName(name, x.num)
-	return x, nil
+	return x, c.inherit(x)
 }
 
 // ensure returns the mailbox of that checked name, creating it and its parents.
@@ -191,6 +191,11 @@ func (h *handle) List(ctx context.Context, req *v1.ListMailboxesRequest) (*v1.Li
 		}
 	}
 	resp := &v1.ListMailboxesResponse{Modseq: v.rec.modseq}
+	if req.GetId() == "" {
+		if resp.KeptSubscriptions, err = keptSubscriptions(v, h.a.num, name); err != nil {
+			return nil, h.s.wrap(err, "list subscriptions")
+		}
+	}
 	for _, m := range all {
 		if (req.GetId() == "" || m.Id == req.GetId()) && (name == "" || m.Name == name) {
 			resp.Mailboxes = append(resp.Mailboxes, m)
@@ -235,6 +240,7 @@ func (h *handle) Create(ctx context.Context, req *v1.CreateMailboxRequest) (*v1.
 	}
 	var out *v1.Mailbox
 	err = h.write(func(c *change) error {
+		c.unsubscribed = req.GetUnsubscribed()
 		if err := c.free(name); err != nil {
 			return err
 		}
@@ -333,6 +339,9 @@ func (c *change) rename(x *box, name string) error {
 		y.Name = name + y.Name[len(old):]
 		c.setName(y.Name, y.num)
 		c.touch(y)
+		if err := c.inherit(y); err != nil {
+			return err
+		}
 	}
 	c.list = true
 	return c.parents(name)
@@ -373,6 +382,9 @@ func (h *handle) Delete(ctx context.Context, req *v1.DeleteMailboxRequest) (*v1.
 		gone := be.AppendUint32(key8(tabVanished, c.a.num), x.num)
 		c.b.DeleteRange(gone, after(gone), nil)
 		c.setName(x.Name, 0)
+		if req.GetKeepSubscription() {
+			c.keepSubscription(x)
+		}
 		x.removed = true
 		c.list = true
 		resp.Modseq = c.step()
@@ -386,33 +398,48 @@ func (h *handle) Delete(ctx context.Context, req *v1.DeleteMailboxRequest) (*v1.
 
 // Update implements storage.Mailboxes.
 func (h *handle) Update(ctx context.Context, req *v1.UpdateMailboxRequest) (*v1.Mailbox, error) {
+	name := ""
+	if req.GetId() == "" && req.GetName() != "" {
+		var err error
+		if name, err = checkName(req.GetName()); err != nil {
+			return nil, err
+		}
+	}
 	var out *v1.Mailbox
-	err := h.write(func(c *change) error {
+	err := h.write(func(c *change) (err error) {
+		if name != "" {
+			out, err = c.updateByName(name, req)
+			return err
+		}
 		x, err := c.byID(req.GetId())
 		if err != nil {
 			return err
 		}
-		if req.Role != nil && req.GetRole() != x.Role {
-			if x.Role == "inbox" || req.GetRole() == "inbox" {
-				return fail.New(fail.Invalid, "the role inbox belongs to INBOX")
-			}
-			if err := checkRole(req.GetRole()); err != nil {
-				return err
-			}
-			if err := c.roleFree(req.GetRole(), x.num); err != nil {
-				return err
-			}
-			x.Role = req.GetRole()
-			c.touch(x)
-			c.list = true
-		}
-		if req.Subscribed != nil && req.GetSubscribed() != x.Subscribed {
-			x.Subscribed = req.GetSubscribed()
-			c.touch(x)
-			c.list = true
-		}
 		out = x.Mailbox
-		return nil
+		return c.update(x, req)
 	})
 	return out, err
+}
+
+func (c *change) update(x *box, req *v1.UpdateMailboxRequest) error {
+	if req.Role != nil && req.GetRole() != x.Role {
+		if x.Role == "inbox" || req.GetRole() == "inbox" {
+			return fail.New(fail.Invalid, "the role inbox belongs to INBOX")
+		}
+		if err := checkRole(req.GetRole()); err != nil {
+			return err
+		}
+		if err := c.roleFree(req.GetRole(), x.num); err != nil {
+			return err
+		}
+		x.Role = req.GetRole()
+		c.touch(x)
+		c.list = true
+	}
+	if req.Subscribed != nil && req.GetSubscribed() != x.Subscribed {
+		x.Subscribed = req.GetSubscribed()
+		c.touch(x)
+		c.list = true
+	}
+	return nil
 }

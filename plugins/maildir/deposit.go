@@ -158,6 +158,26 @@ func (a *account) Quota(context.Context) (*v1.QuotaResponse, error) {
 	})
 }
 
+// replaced finds the message that an Append replaces, if it does.
+func (a *account) replaced(req *v1.AppendRequest) (*box, []*message, error) {
+	r := req.GetReplaces()
+	if r == nil {
+		return nil, nil, nil
+	}
+	if len(req.GetMessages()) != 1 {
+		return nil, nil, fail.New(fail.Invalid, "one message replaces another, not %d", len(req.GetMessages()))
+	}
+	b, err := a.byID(r.GetMailboxId())
+	if err != nil {
+		return nil, nil, err
+	}
+	i, ok := b.find(r.GetUid())
+	if !ok {
+		return nil, nil, fail.New(fail.NotFound, "mailbox %q has no message with the UID %d", b.Name, r.GetUid())
+	}
+	return b, []*message{b.msgs[i]}, nil
+}
+
 // Append implements storage.Messages.
 func (a *account) Append(ctx context.Context, req *v1.AppendRequest) (*v1.AppendResponse, error) {
 	var sources []*source
@@ -184,6 +204,13 @@ func (a *account) Append(ctx context.Context, req *v1.AppendRequest) (*v1.Append
 		if err != nil {
 			return err
 		}
+		from, old, err := a.replaced(req)
+		if err != nil {
+			return err
+		}
+		for _, m := range old {
+			total -= m.Size
+		}
 		if err := a.quota(total, req.GetQuotaBytes()); err != nil {
 			return err
 		}
@@ -205,6 +232,12 @@ func (a *account) Append(ctx context.Context, req *v1.AppendRequest) (*v1.Append
 				return err
 			}
 			resp.Uids = append(resp.Uids, m.UID)
+		}
+		if len(old) > 0 {
+			resp.Replaced = true
+			if err := a.unlink(from, old); err != nil {
+				return err
+			}
 		}
 		resp.UidValidity, resp.Modseq = b.UIDValidity, a.Modseq
 		return nil

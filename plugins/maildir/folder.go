@@ -108,7 +108,7 @@ func (a *account) path(b *box, elem ...string) string {
 func (a *account) createBox(name, role string) (*box, error) {
 	a.Mailbox++
 	a.UIDValidity = max(a.UIDValidity+1, uint64(a.s.opts.Now().Unix()))
-	b := &box{Num: uint32(a.Mailbox), Name: name, Role: role, Subscribed: true, UIDValidity: uint32(a.UIDValidity),
+	b := &box{Num: uint32(a.Mailbox), Name: name, Role: role, Subscribed: !a.rec.unsubscribed, UIDValidity: uint32(a.UIDValidity),
 		UIDNext: 1, Created: a.s.nowMS(), byBase: map[string]*message{}}
 	for _, sub := range []string{"tmp", "new", "cur"} {
 		if err := os.MkdirAll(a.path(b, sub), 0o700); err != nil {
@@ -129,6 +129,7 @@ func (a *account) createBox(name, role string) (*box, error) {
 	}
 	a.boxes[b.Num] = b
 	a.touch(b)
+	a.inherit(b)
 	a.rec.list = true
 	return b, nil
 }

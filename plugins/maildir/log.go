@@ -27,6 +27,7 @@ type state struct {
 	boxes    map[uint32]*box
 	deposits map[string]deposited
 	threads  map[uint64]uint64 // by hash of the Message-ID
+	kept     map[string]bool   // subscriptions of names without a mailbox
 	records  int
 }
 
@@ -82,10 +83,13 @@ type record struct {
 	Put      map[uint32][]*message  `json:",omitempty"` // by mailbox
 	Vanished map[uint32][]tombstone `json:",omitempty"` // by mailbox
 	Deposits map[string]deposited   `json:",omitempty"`
+	Kept     map[string]bool        `json:",omitempty"` // false: no more
 
 	stepped bool
 	list    bool
 	undo    []string // files made by the change
+	// unsubscribed: mailboxes that come into being are not subscribed.
+	unsubscribed bool
 }
 
 func (st *state) apply(r *record) {
@@ -118,6 +122,7 @@ func (st *state) apply(r *record) {
 	for k, d := range r.Deposits {
 		st.deposits[k] = d
 	}
+	st.applyKept(r.Kept)
 	st.records++
 }
 
@@ -158,7 +163,7 @@ func (b *box) drop(list []tombstone) {
 // damaged one before others is passed over: the log is set aside and a new one
 // begun with the sum of the rest, as when most of it is history.
 func (a *account) load() error {
-	a.state = state{boxes: map[uint32]*box{}, deposits: map[string]deposited{}, threads: map[uint64]uint64{}}
+	a.state = state{boxes: map[uint32]*box{}, deposits: map[string]deposited{}, threads: map[uint64]uint64{}, kept: map[string]bool{}}
 	path := filepath.Join(a.dir, logName)
 	f, err := os.OpenFile(path, os.O_RDWR, 0o600)
 	if errors.Is(err, os.ErrNotExist) {
@@ -253,7 +258,7 @@ func (a *account) compact() error {
 			delete(a.deposits, k)
 		}
 	}
-	rec := &record{Counters: a.counters, Deposits: a.deposits, Put: map[uint32][]*message{}, Vanished: map[uint32][]tombstone{}}
+	rec := &record{Counters: a.counters, Deposits: a.deposits, Put: map[uint32][]*message{}, Vanished: map[uint32][]tombstone{}, Kept: a.kept}
 	for num, b := range a.boxes {
 		rec.Boxes = append(rec.Boxes, b)
 		rec.Put[num], rec.Vanished[num] = b.msgs, b.vanished

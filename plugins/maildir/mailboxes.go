@@ -56,6 +56,9 @@ func (a *account) List(_ context.Context, req *v1.ListMailboxesRequest) (*v1.Lis
 	resp := &v1.ListMailboxesResponse{}
 	err := a.read(func() error {
 		resp.Modseq = a.Modseq
+		if req.GetId() == "" {
+			resp.KeptSubscriptions = a.keptSubscriptions(name)
+		}
 		names := map[string]bool{}
 		var all []*v1.Mailbox
 		for _, b := range a.boxes {
@@ -123,6 +126,7 @@ func (a *account) Create(_ context.Context, req *v1.CreateMailboxRequest) (*v1.M
 		return nil, err
 	}
 	return a.change(func() (*box, error) {
+		a.rec.unsubscribed = req.GetUnsubscribed()
 		if err := a.free(name); err != nil {
 			return nil, err
 		}
@@ -138,29 +142,45 @@ func (a *account) Create(_ context.Context, req *v1.CreateMailboxRequest) (*v1.M
 
 // Update implements storage.Mailboxes.
 func (a *account) Update(_ context.Context, req *v1.UpdateMailboxRequest) (*v1.Mailbox, error) {
+	if req.GetId() == "" && req.GetName() != "" {
+		name, err := checkName(req.GetName())
+		if err != nil {
+			return nil, err
+		}
+		var out *v1.Mailbox
+		err = a.write(func() (err error) {
+			out, err = a.updateByName(name, req)
+			return err
+		})
+		return out, err
+	}
 	return a.change(func() (*box, error) {
 		b, err := a.byID(req.GetId())
 		if err != nil {
 			return nil, err
 		}
-		if req.Role != nil && req.GetRole() != b.Role {
-			if b.Role == "inbox" || req.GetRole() == "inbox" {
-				return nil, fail.New(fail.Invalid, "the role inbox belongs to INBOX")
-			}
-			if err := a.roleFree(req.GetRole(), b); err != nil {
-				return nil, err
-			}
-			b.Role = req.GetRole()
-			a.touch(b)
-			a.rec.list = true
-		}
-		if req.Subscribed != nil && req.GetSubscribed() != b.Subscribed {
-			b.Subscribed = req.GetSubscribed()
-			a.touch(b)
-			a.rec.list = true
-		}
-		return b, nil
+		return b, a.update(b, req)
 	})
+}
+
+func (a *account) update(b *box, req *v1.UpdateMailboxRequest) error {
+	if req.Role != nil && req.GetRole() != b.Role {
+		if b.Role == "inbox" || req.GetRole() == "inbox" {
+			return fail.New(fail.Invalid, "the role inbox belongs to INBOX")
+		}
+		if err := a.roleFree(req.GetRole(), b); err != nil {
+			return err
+		}
+		b.Role = req.GetRole()
+		a.touch(b)
+		a.rec.list = true
+	}
+	if req.Subscribed != nil && req.GetSubscribed() != b.Subscribed {
+		b.Subscribed = req.GetSubscribed()
+		a.touch(b)
+		a.rec.list = true
+	}
+	return nil
 }
 
 // Rename implements storage.Mailboxes.
@@ -220,6 +240,7 @@ func (a *account) rename(b *box, name string) error {
 		}
 		x.Name = to
 		a.touch(x)
+		a.inherit(x)
 	}
 	a.rec.list = true
 	return a.s.syncDir(a.dir)
@@ -248,6 +269,9 @@ func (a *account) Delete(_ context.Context, req *v1.DeleteMailboxRequest) (*v1.D
 			return err
 		}
 		a.removeBox(b)
+		if req.GetKeepSubscription() && b.Subscribed {
+			a.keep(b.Name, true)
+		}
 		resp.Modseq = a.Modseq
 		return a.s.syncDir(a.dir)
 	})

@@ -26,7 +26,8 @@ type account struct {
 	stepped  bool   // modseq belongs to the change under way
 	listed   uint64 // modseq of the last change of the list
 	validity uint32
-	changed  chan struct{} // closed, and made anew, by each change
+	kept     map[string]bool // subscriptions of names without a mailbox
+	changed  chan struct{}   // closed, and made anew, by each change
 }
 
 var _ storage.Account = (*account)(nil)
@@ -73,16 +74,25 @@ func (a *account) touch(b *box) uint64 {
 	return b.modseq
 }
 
-// add makes a mailbox, with its parents.
-func (a *account) add(name, role string) *box {
+// add makes a mailbox, with its parents, subscribed.
+func (a *account) add(name, role string) *box { return a.make(name, role, true) }
+
+func (a *account) make(name, role string, subscribed bool) *box {
 	if i := strings.LastIndexByte(name, '/'); i > 0 && a.byName(name[:i]) == nil {
-		a.add(name[:i], "")
+		a.make(name[:i], "", subscribed)
 	}
 	a.validity++
-	b := &box{id: a.s.id("F"), name: name, role: role, subscribed: true, validity: a.validity, next: 1, created: now()}
+	b := &box{id: a.s.id("F"), name: name, role: role, subscribed: subscribed, validity: a.validity, next: 1, created: now()}
 	a.listed = a.touch(b)
 	a.boxes = append(a.boxes, b)
+	a.inherit(b)
 	return b
+}
+
+// inherit gives a mailbox the subscription that was kept for its name.
+func (a *account) inherit(b *box) {
+	b.subscribed = b.subscribed || a.kept[b.name]
+	delete(a.kept, b.name)
 }
 
 func (a *account) byName(name string) *box {
@@ -170,6 +180,12 @@ func (a *account) List(_ context.Context, req *v1.ListMailboxesRequest) (*v1.Lis
 		}
 	}
 	resp := &v1.ListMailboxesResponse{Modseq: a.modseq}
+	for kept := range a.kept {
+		if req.GetId() == "" && (name == "" || kept == name) {
+			resp.KeptSubscriptions = append(resp.KeptSubscriptions, kept)
+		}
+	}
+	slices.Sort(resp.KeptSubscriptions)
 	for _, m := range all {
 		if (req.GetId() == "" || m.Id == req.GetId()) && (name == "" || m.Name == name) {
 			resp.Mailboxes = append(resp.Mailboxes, m)
@@ -199,7 +215,7 @@ func (a *account) Create(_ context.Context, req *v1.CreateMailboxRequest) (out *
 		return nil, err
 	}
 	err = a.change(func() error {
-		out = a.add(name, req.GetRole()).proto()
+		out = a.make(name, req.GetRole(), !req.GetUnsubscribed()).proto()
 		return nil
 	})
 	return out, err
@@ -244,6 +260,7 @@ func (a *account) Rename(_ context.Context, req *v1.RenameMailboxRequest) (out *
 		}
 		for x, name := range names {
 			x.name = name
+			a.inherit(x)
 			a.listed = a.touch(x)
 		}
 		if parent, _, ok := cutLast(name); ok && a.byName(parent) == nil {
@@ -269,6 +286,9 @@ func (a *account) Delete(_ context.Context, req *v1.DeleteMailboxRequest) (*v1.D
 	resp := &v1.DeleteMailboxResponse{}
 	err = a.change(func() error {
 		a.boxes = slices.DeleteFunc(a.boxes, func(x *box) bool { return x == b })
+		if req.GetKeepSubscription() && b.subscribed {
+			a.kept[b.name] = true
+		}
 		a.listed = a.step()
 		resp.Modseq = a.listed
 		return nil
@@ -281,6 +301,21 @@ func (a *account) Update(_ context.Context, req *v1.UpdateMailboxRequest) (out *
 	a.s.mu.Lock()
 	defer a.s.mu.Unlock()
 	b, err := a.byID(req.GetId())
+	if req.GetId() == "" && req.GetName() != "" {
+		name, wrong := checkName(req.GetName())
+		switch b = a.byName(name); {
+		case wrong != nil:
+			return nil, wrong
+		case b != nil:
+			err = nil
+		case a.kept[name] && req.Subscribed != nil && !req.GetSubscribed():
+			return &v1.Mailbox{Name: name}, a.change(func() error {
+				delete(a.kept, name)
+				a.listed = a.step()
+				return nil
+			})
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -172,6 +172,27 @@ func (m *message) item(req *v1.FetchRequest, dir string) (it *v1.FetchResponse_I
 	return it, err
 }
 
+// replaced finds the message that an Append replaces, if it does.
+func (a *account) replaced(req *v1.AppendRequest) (*box, []*message, error) {
+	r := req.GetReplaces()
+	if r == nil {
+		return nil, nil, nil
+	}
+	if len(req.GetMessages()) != 1 {
+		return nil, nil, fail.New(fail.Invalid, "one message replaces another, not %d", len(req.GetMessages()))
+	}
+	b, err := a.byID(r.GetMailboxId())
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, m := range b.messages {
+		if m.uid == r.GetUid() {
+			return b, []*message{m}, nil
+		}
+	}
+	return nil, nil, fail.New(fail.NotFound, "mailbox %q has no message with the UID %d", b.name, r.GetUid())
+}
+
 // Append implements storage.Messages.
 func (a *account) Append(_ context.Context, req *v1.AppendRequest) (*v1.AppendResponse, error) {
 	a.s.mu.Lock()
@@ -191,11 +212,21 @@ func (a *account) Append(_ context.Context, req *v1.AppendRequest) (*v1.AppendRe
 		}
 		size += list[i].Size
 	}
+	from, old, err := a.replaced(req)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range old {
+		size -= m.Size
+	}
 	if err := a.room(size, req.GetQuotaBytes()); err != nil {
 		return nil, err
 	}
-	resp := &v1.AppendResponse{UidValidity: b.validity}
+	resp := &v1.AppendResponse{UidValidity: b.validity, Replaced: len(old) > 0}
 	err = a.change(func() error {
+		if len(old) > 0 {
+			a.bury(from, old)
+		}
 		for i, m := range list {
 			resp.Uids = append(resp.Uids, a.store(b, m.content, m.flags, m.keywords, req.GetMessages()[i].GetReceivedMs()).uid)
 		}

@@ -89,7 +89,7 @@ func (s *Storage) account(name string) (*account, error) {
 	if name == "" || len(name) > 320 || strings.IndexFunc(name, unicode.IsControl) >= 0 {
 		return nil, fail.New(fail.Invalid, "no account can be named %.40q", name)
 	}
-	a := &account{s: s, threads: map[string]string{}, changed: make(chan struct{})}
+	a := &account{s: s, threads: map[string]string{}, kept: map[string]bool{}, changed: make(chan struct{})}
 	for _, m := range [][2]string{
 		{inbox, "inbox"}, {"Drafts", "drafts"}, {"Sent", "sent"}, {"Trash", "trash"}, {"Junk", "junk"}, {"Archive", "archive"},
 	} {

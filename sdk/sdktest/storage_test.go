@@ -13,5 +13,5 @@ import (
 func TestStorageIsOne(t *testing.T) {
 	storagetest.Run(conform.Test(t), func(t conform.T) storage.Storage {
 		return sdktest.NewStorage(t.TempDir())
-	}, storagetest.Options{LargeBytes: 1 << 20})
+	}, storagetest.Options{LargeBytes: 1 << 20, Added: true})
 }

@@ -20,7 +20,7 @@ func look(t *testing.T, with func() tampering) *conform.Report {
 	report := r.Run(t.Context(), func(ct conform.T) {
 		storagetest.Run(ct, func(ct conform.T) storage.Storage {
 			return &tampered{sdktest.NewStorage(ct.TempDir()), with()}
-		}, storagetest.Options{LargeBytes: 1 << 20})
+		}, storagetest.Options{LargeBytes: 1 << 20, Added: true})
 	})
 	if report.Problem != "" {
 		t.Error(report.Problem)
@@ -35,7 +35,7 @@ func TestGood(t *testing.T) {
 		if r.Status != conform.Pass {
 			t.Errorf("%s: %s %q", r.Check, r.Status, r.Seen)
 		}
-		if !slices.ContainsFunc(modes, func(m mode) bool { return slices.Contains(m.fails, r.Check) }) {
+		if !slices.ContainsFunc(slices.Concat(modes, addedModes), func(m mode) bool { return slices.Contains(m.fails, r.Check) }) {
 			t.Errorf("%s: no mode breaks it", r.Check)
 		}
 	}
@@ -43,7 +43,7 @@ func TestGood(t *testing.T) {
 
 // TestBroken: each mode fails its cases and no others, with words to act on.
 func TestBroken(t *testing.T) {
-	for _, m := range modes {
+	for _, m := range slices.Concat(modes, addedModes) {
 		t.Run(m.broken, func(t *testing.T) {
 			t.Parallel()
 			failed := map[string]bool{}

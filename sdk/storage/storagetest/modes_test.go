@@ -114,7 +114,7 @@ var modes = []mode{
 			return resp, err
 		}}
 	}},
-	{"keeps no subscriptions", []string{"create, list and subscribe"}, func() tampering {
+	{"keeps no subscriptions", []string{"create, list and subscribe", "a subscription may outlive its mailbox"}, func() tampering {
 		return tampering{update: func(ctx context.Context, a storage.Account, req *v1.UpdateMailboxRequest) (*v1.Mailbox, error) {
 			req.Subscribed = nil
 			return a.Update(ctx, req)
@@ -197,7 +197,7 @@ var modes = []mode{
 			return a.Append(ctx, req)
 		}}
 	}},
-	{"appends one after the other", []string{"append of many is all or nothing", "a snapshot is one moment"}, oneByOne},
+	{"appends one after the other", []string{"append of many is all or nothing", "append may replace a message", "a snapshot is one moment"}, oneByOne},
 	{"trusts a file rather than its reference", []string{"append by file"}, func() tampering {
 		return tampering{append: func(ctx context.Context, a storage.Account, req *v1.AppendRequest) (*v1.AppendResponse, error) {
 			for _, m := range req.GetMessages() {
@@ -245,7 +245,7 @@ var modes = []mode{
 	})},
 	{
 		"keeps no tombstones",
-		[]string{"snapshot since a MODSEQ", "rename INBOX moves its messages", "move"},
+		[]string{"snapshot since a MODSEQ", "rename INBOX moves its messages", "move", "append may replace a message"},
 		snapshot(func(_ *v1.SnapshotRequest, s *v1.SnapshotResponse) { s.Vanished = nil }),
 	},
 	{"takes an open range for one UID", []string{"snapshot of some UIDs"}, func() tampering {

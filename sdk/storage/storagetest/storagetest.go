@@ -29,6 +29,10 @@ type Options struct {
 	LargeBytes int64
 	// Prefix of the checks' names: "storage: ".
 	Prefix string
+	// Added: the storage must also have what the contract got after its first
+	// version. Without it, it may ignore that as the contract's rules of versions
+	// say; what it has of it, it has in full.
+	Added bool
 }
 
 // Run makes a check of every case, each on a storage of its own. open returns an

@@ -22,6 +22,7 @@ type tampering struct {
 	list     hook[*v1.ListMailboxesRequest, *v1.ListMailboxesResponse]
 	create   hook[*v1.CreateMailboxRequest, *v1.Mailbox]
 	rename   hook[*v1.RenameMailboxRequest, *v1.Mailbox]
+	delete   hook[*v1.DeleteMailboxRequest, *v1.DeleteMailboxResponse]
 	update   hook[*v1.UpdateMailboxRequest, *v1.Mailbox]
 	snapshot hook[*v1.SnapshotRequest, *v1.SnapshotResponse]
 	append   hook[*v1.AppendRequest, *v1.AppendResponse]
@@ -79,6 +80,10 @@ func (a *account) Create(ctx context.Context, req *v1.CreateMailboxRequest) (*v1
 
 func (a *account) Rename(ctx context.Context, req *v1.RenameMailboxRequest) (*v1.Mailbox, error) {
 	return call(ctx, a, a.with.rename, a.Account.Rename, req)
+}
+
+func (a *account) Delete(ctx context.Context, req *v1.DeleteMailboxRequest) (*v1.DeleteMailboxResponse, error) {
+	return call(ctx, a, a.with.delete, a.Account.Delete, req)
 }
 
 func (a *account) Update(ctx context.Context, req *v1.UpdateMailboxRequest) (*v1.Mailbox, error) {
