@@ -26,6 +26,7 @@ func app() *command.App {
 		Bundled:     plugins.Bundled(),
 		Users:       peopleFile{},
 		SigningKeys: signingKeys{},
+		UserScripts: userScripts{},
 		Stdin:       os.Stdin,
 		Stdout:      os.Stdout,
 		Stderr:      os.Stderr,
