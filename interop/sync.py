@@ -503,3 +503,14 @@ def two_devices_offlineimap():
     """offlineimap and imapflow on one account."""
     top, sync = offlineimap("two-offlineimap")
     return converse(top, sync)
+
+
+# --- Dovecot ---
+
+
+@case(seconds=240)
+def same_as_dovecot():
+    """Random commands, the same to Dovecot: what is answered differently is
+    explained in docs/imap-differences.md."""
+    said = run(PLUGINS / "imapdiff", "-ours", f"{HOST}:{DEV.imap}", "-sequences", "40", timeout=220)
+    return re.search(r"(?m)^\d+ sequences, .*$", said)[0]

@@ -39,6 +39,9 @@ func (ss *session) statusItems(p *wire.Parser) []string {
 			p.Fail("STATUS does not know %s", item)
 		}
 	})
+	if len(items) == 0 {
+		p.Fail("STATUS wants one item at least")
+	}
 	return items
 }
 
