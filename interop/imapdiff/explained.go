@@ -159,9 +159,11 @@ var explanations = []explanation{
 		},
 	},
 	{
-		name:    "no-date",
-		why:     "A mail without a Date field was sent on no day: SENTBEFORE, SENTON and SENTSINCE do not find it, and NOT finds it; SORT by DATE takes the day on which it came (RFC 5256 section 2.2). Dovecot takes it as sent in 1970, and its SORT has not always the same place for it.",
-		explain: lines(`\* (SEARCH|SORT|THREAD|ESEARCH).*`, `\* (SEARCH|SORT|THREAD|ESEARCH).*`, func(d difference) bool { return strings.Contains(d.command, "SENT") || strings.Contains(d.command, "DATE)") }),
+		name: "no-date",
+		why:  "A mail without a Date field was sent on no day: SENTBEFORE, SENTON and SENTSINCE do not find it, and NOT finds it; SORT by DATE takes the day on which it came (RFC 5256 section 2.2). Dovecot takes it as sent in 1970, and its SORT has not always the same place for it.",
+		explain: lines(`\* (SEARCH|SORT|THREAD|ESEARCH).*`, `\* (SEARCH|SORT|THREAD|ESEARCH).*`, func(d difference) bool {
+			return strings.Contains(d.command, "SENT") || strings.Contains(d.command, "DATE)")
+		}),
 	},
 	{
 		name:    "unsubscribe",
