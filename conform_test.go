@@ -80,6 +80,13 @@ messages = ["DIR/verified.eml"]`,
 		facts:   `address = "meg@ryan.example"` + "\n" + `password = "sleepless"` + "\n" + `alias = "both@ryan.example"`,
 		skipped: []string{noMistakes},
 	},
+	"greylist": {
+		block: `filter "greylist" "calm" {
+  spf = false
+}`,
+		facts:   `wrong = { delay = "delay = \"0s\"" }`,
+		skipped: []string{"edits: fit the message"},
+	},
 	"headers": {
 		block: `filter "headers" "house" {
   remove = ["Subject"]

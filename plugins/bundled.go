@@ -8,6 +8,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/dnsbl"
 	"github.com/stagecoach-mta/stagecoach/plugins/exec"
 	"github.com/stagecoach-mta/stagecoach/plugins/file"
+	"github.com/stagecoach-mta/stagecoach/plugins/greylist"
 	"github.com/stagecoach-mta/stagecoach/plugins/headers"
 	"github.com/stagecoach-mta/stagecoach/plugins/imap"
 	"github.com/stagecoach-mta/stagecoach/plugins/local"
@@ -31,6 +32,7 @@ func Bundled() []sdk.Plugin {
 		dnsbl.Plugin(),
 		exec.Plugin(),
 		file.Plugin(),
+		greylist.Plugin(),
 		headers.Plugin(),
 		imap.Plugin(),
 		local.Plugin(),
