@@ -18,7 +18,18 @@ type maildrop struct {
 	store    storage.Account
 	mailbox  *v1.Mailbox
 	messages []*message
+	// next is the number behind the message that was read last, and ahead what was
+	// read before it was asked for, by number.
+	next  int
+	ahead map[int][]byte
 }
+
+// Limits of what is read ahead, when messages are read one after the other: a call
+// to the storage costs more than a small message.
+const (
+	aheadMessages = 32
+	aheadOctets   = 256 << 10
+)
 
 type message struct {
 	uid     uint32
@@ -62,18 +73,38 @@ func (d *maildrop) uniqueID(m *message) string {
 	return fmt.Sprintf("%08x%08x", d.mailbox.GetUidValidity(), m.uid)
 }
 
-// open returns the message, or nil if it is gone. What it returns stays readable
+// open returns message n, or nil if it is gone. What it returns stays readable
 // however long the client takes, and holds no call to the storage meanwhile.
-func (d *maildrop) open(ctx context.Context, m *message) (io.ReadCloser, error) {
-	req := &v1.FetchRequest{MailboxId: d.mailbox.GetId(), Uids: []*v1.UIDRange{{First: m.uid, Last: m.uid}}, Message: true}
+func (d *maildrop) open(ctx context.Context, n int) (io.ReadCloser, error) {
+	inOrder := n == d.next
+	d.next = n + 1
+	if b, ok := d.ahead[n]; ok {
+		delete(d.ahead, n)
+		return io.NopCloser(bytes.NewReader(b)), nil
+	}
+	last := n
+	if inOrder {
+		last = d.reach(n)
+	}
+	d.ahead = map[int][]byte{}
+	wanted := d.messages[n-1].uid
+	at := n
+	req := &v1.FetchRequest{MailboxId: d.mailbox.GetId(), Uids: []*v1.UIDRange{{First: wanted, Last: d.messages[last-1].uid}}, Message: true}
 	var r io.ReadCloser
 	err := d.store.Fetch(ctx, req, func(item *v1.FetchResponse_Item) error {
+		for at < last && d.messages[at-1].uid < item.GetUid() {
+			at++
+		}
+		ref := item.GetMessage()
 		var err error
-		if ref := item.GetMessage(); ref.GetPath() == "" {
+		switch mine := item.GetUid() == wanted; {
+		case mine && ref.GetPath() != "":
+			r, err = mail.FromRef(ref).Open()
+		case mine:
 			// The item's memory is the storage's again after this returned.
 			r = io.NopCloser(bytes.NewReader(bytes.Clone(ref.GetInline())))
-		} else {
-			r, err = mail.FromRef(ref).Open()
+		case ref.GetPath() == "" && d.messages[at-1].uid == item.GetUid():
+			d.ahead[at] = bytes.Clone(ref.GetInline())
 		}
 		return err
 	})
@@ -81,6 +112,20 @@ func (d *maildrop) open(ctx context.Context, m *message) (io.ReadCloser, error) 
 		r.Close()
 	}
 	return r, err
+}
+
+// reach is the number of the last message that is read with message n: up to one
+// that is deleted or too large.
+func (d *maildrop) reach(n int) int {
+	octets := d.messages[n-1].size
+	for last := n; ; last++ {
+		if last == len(d.messages) || last-n+1 == aheadMessages || d.messages[last].deleted {
+			return last
+		}
+		if octets += d.messages[last].size; octets > aheadOctets {
+			return last
+		}
+	}
 }
 
 // remove removes the messages marked as deleted and tells how many those were.

@@ -13,7 +13,7 @@ func (ss *session) send(n int, lines int) {
 	ctx, cancel := ss.call()
 	defer cancel()
 	m := ss.drop.messages[n-1]
-	r, err := ss.drop.open(ctx, m)
+	r, err := ss.drop.open(ctx, n)
 	switch {
 	case err != nil:
 		ss.problem(err, ss.account, "read the message")
