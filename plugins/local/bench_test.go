@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
@@ -121,4 +122,52 @@ func BenchmarkMailbox(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkSearchText looks for a word that ten of 100,000 messages have, with and
+// without the index.
+func BenchmarkSearchText(b *testing.B) {
+	s := open(b, Options{Dir: b.TempDir()})
+	defer s.Close()
+	ctx := context.Background()
+	a, err := s.Open(ctx, "meg@ryan.example")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range 100 {
+		req := &v1.AppendRequest{MailboxId: "F1"}
+		for j := range 1000 {
+			var text strings.Builder
+			for k := range 300 {
+				fmt.Fprintf(&text, "w%d text ", (i*1009+j*31+k*k)%2000)
+			}
+			if i%10 == 0 && j == 500 {
+				text.WriteString("Zanzibar")
+			}
+			req.Messages = append(req.Messages, &v1.AppendRequest_Message{Message: inlineMessage(
+				fmt.Sprintf("From: Tom <tom@hanks.example>\r\nSubject: mail %d.%d\r\n\r\n%s\r\n", i, j, text.String()))})
+		}
+		if _, err := a.Append(ctx, req); err != nil {
+			b.Fatal(err)
+		}
+	}
+	c := &v1.Criterion{Test: &v1.Criterion_Text{Text: "zanzibar"}}
+	search := func(b *testing.B) {
+		for b.Loop() {
+			if r, err := a.Search(ctx, &v1.SearchRequest{MailboxId: "F1", Criterion: c}); err != nil || len(r.Uids) != 10 {
+				b.Fatal(r, err)
+			}
+		}
+	}
+	if _, err := a.Quota(ctx); err != nil { // somebody reads the account
+		b.Fatal(err)
+	}
+	began := time.Now()
+	for s.meters.indexed.Value() < 99_800 && time.Since(began) < 10*time.Minute {
+		time.Sleep(100 * time.Millisecond)
+	}
+	b.Logf("the index is made in %v", time.Since(began).Round(time.Second))
+	b.Run("index", search)
+	s.opts.NoIndex = true
+	b.Run("no index", search)
 }

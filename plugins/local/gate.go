@@ -10,6 +10,7 @@ import (
 type gate struct {
 	mu     sync.Mutex
 	inside int
+	passed uint64 // calls in all
 	closed bool
 	empty  chan struct{}
 }
@@ -21,7 +22,15 @@ func (g *gate) enter() error {
 		return fail.New(fail.Unavailable, "the storage is closing: try again")
 	}
 	g.inside++
+	g.passed++
 	return nil
+}
+
+// calls is how many have come so far.
+func (g *gate) calls() uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.passed
 }
 
 func (g *gate) leave() {

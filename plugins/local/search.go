@@ -34,11 +34,12 @@ func (h *handle) Search(ctx context.Context, req *v1.SearchRequest) (*v1.SearchR
 	}
 	defer m.close()
 	resp := &v1.SearchResponse{Modseq: v.rec.modseq}
+	index := h.s.excluder(h.a)
 	err = eachColumn(v, h.a.num, num, mime.NewRanges(req.GetUids()), func(uid uint32, col *columns) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		c := &candidate{m: m, uid: uid, col: col}
+		c := &candidate{m: m, uid: uid, col: col, index: index}
 		ok, err := match.Match(c)
 		if errors.Is(err, os.ErrNotExist) {
 			return nil // expunged since the snapshot, and its file removed
@@ -60,9 +61,16 @@ type candidate struct {
 	uid uint32
 	col *columns
 	r   *rendered
+	// index of the account; nil: it is not asked.
+	index *excluder
 }
 
-var _ mime.Candidate = (*candidate)(nil)
+var _ mime.Excluder = (*candidate)(nil)
+
+// Excludes implements mime.Excluder.
+func (c *candidate) Excludes(text string) bool {
+	return c.index != nil && c.index.excludes(c.col.message, text)
+}
 
 func (c *candidate) Columns() mime.Columns {
 	return mime.Columns{

@@ -45,6 +45,8 @@ type Options struct {
 	Log zerolog.Logger
 	// Metrics to count in; nil: nobody looks.
 	Metrics *sdk.Metrics
+	// NoIndex: no search index is made or used.
+	NoIndex bool
 	// Tune changes the database's options before it is opened, for tests; nil:
 	// they stay as they are.
 	Tune func(*pebble.Options)
@@ -81,6 +83,7 @@ type Store struct {
 	workers    sync.WaitGroup
 	gate       gate
 	meters     meters
+	index      index
 }
 
 var _ storage.Storage = (*Store)(nil)
@@ -109,6 +112,7 @@ func New(opts Options) (*Store, error) {
 		s.opts.Exit = os.Exit
 	}
 	s.accounts.byName = map[string]*account{}
+	s.index.wake = make(chan struct{}, 1)
 	for _, sub := range []string{"", "db", "blobs", "views"} {
 		if err := s.fs.MkdirAll(s.path(sub), 0o700); err != nil {
 			return nil, fmt.Errorf("storage local: %w", err)
@@ -148,6 +152,7 @@ func New(opts Options) (*Store, error) {
 	}
 	s.opened.Store(true)
 	s.workers.Go(s.collector)
+	s.workers.Go(s.indexer)
 	return s, nil
 }
 
@@ -211,6 +216,9 @@ type account struct {
 	last   *commit
 
 	hub hub
+
+	// blocks that were closed when the index was last told of the account.
+	blocks atomic.Uint64
 }
 
 // commit is a batch on its way to the disk.
@@ -354,6 +362,7 @@ func (h *handle) view(ctx context.Context) (*view, error) {
 		v.Close()
 		return nil, h.s.wrap(err, "read account")
 	}
+	h.s.indexFrom(h.a, &v.rec)
 	return v, nil
 }
 

@@ -140,9 +140,9 @@ func foldedText(r io.Reader, piece func(b []byte, first bool) (done bool)) (done
 // which it is compared (Fold), a piece at a time: the header's fields, the text
 // parts and the headers of the messages within. first: the piece begins another
 // text; no match goes from one text to the next. A piece may be empty, and is the
-// caller's again when piece returns. The error is the candidate's. It is for who
-// keeps an index, see Excluder.
-func Texts(c Candidate, piece func(b []byte, first bool)) error {
+// caller's again when piece returns; true ends it. The error is the candidate's. It
+// is for who keeps an index, see Excluder.
+func Texts(c Candidate, piece func(b []byte, first bool) (done bool)) error {
 	l := &look{Candidate: c}
 	fields, err := l.header()
 	if err != nil {
@@ -164,10 +164,7 @@ func Texts(c Candidate, piece func(b []byte, first bool)) error {
 		return err
 	}
 	defer r.Close()
-	_, err = eachText(part, r, func(b []byte, first bool) bool {
-		piece(b, first)
-		return false
-	})
+	_, err = eachText(part, r, piece)
 	return err
 }
 
