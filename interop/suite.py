@@ -29,6 +29,7 @@ import chaos  # noqa: F401
 import conform  # noqa: F401
 import mailauth  # noqa: F401
 import plugins  # noqa: F401
+import sieve  # noqa: F401
 
 
 def one(name):

@@ -16,7 +16,7 @@ var extensions = map[string]bool{
 	"comparator-i;unicode-casemap": true, "body": true, "date": true, "index": true, "vacation": true,
 	"vacation-seconds": true, "include": true, "mailbox": true, "editheader": true, "environment": true,
 	"ihave": true, "duplicate": true, "special-use": true, "enotify": true, "foreverypart": true, "mime": true,
-	"extracttext": true, "replace": true, "enclose": true, "regex": true,
+	"extracttext": true, "regex": true,
 }
 
 // table has the commands and tests of the language, by name.

@@ -1,4 +1,4 @@
-require ["include", "variables", "replace", "enclose"];
+require ["include", "variables"];
 global "a";
 include :optional :once "other";
 set "global.a" "b";
