@@ -159,12 +159,11 @@ func (i *Instance) bound(ctx context.Context) (context.Context, context.CancelFu
 	return context.WithTimeout(ctx, timeout)
 }
 
-// repeats is how often a call may be sent again when the process ended over it: a
-// deposit has its keys, and who asks a directory changes nothing. Not for ever, for it
-// may be the call that ends it; and no filter's, whose block says what becomes of its
-// mail (on_failure), nor a delivery's, which may have happened.
+// repeats is how often a call may be sent again when the process ended over it. Not
+// for ever, for it may be the call that ends it; and no filter's, whose block says what
+// becomes of its mail (on_failure), nor a delivery's, which may have happened.
 func repeats(call *v1.Call) int {
-	if call.GetStorage().GetDeposit() != nil || call.GetDirectory() != nil {
+	if stream.Repeatable(call) {
 		return 2
 	}
 	return 0

@@ -34,7 +34,7 @@ func serveData(call *v1.Call) *v1.Reply {
 		return &v1.Reply{Response: &v1.Reply_Storage{Storage: &v1.StorageReply{Op: &v1.StorageReply_Deposit{
 			Deposit: &v1.DepositResponse{Results: []*v1.DepositResponse_Result{{MailboxId: pid}}}}}}}
 	case call.GetStorage() != nil:
-		dies(call.GetStorage().GetSetFlags().GetMailboxId())
+		dies(call.GetStorage().GetAppend().GetMailboxId())
 		return &v1.Reply{Response: &v1.Reply_Storage{Storage: &v1.StorageReply{}}}
 	case call.GetDirectory() != nil:
 		dies(call.GetDirectory().GetResolve().GetAddress())
@@ -51,9 +51,9 @@ func TestWhatDoesNoHarmIsAskedAgain(t *testing.T) {
 		return &v1.Call{Request: &v1.Call_Storage{Storage: &v1.StorageCall{Op: &v1.StorageCall_Deposit{
 			Deposit: &v1.DepositRequest{Targets: []*v1.DepositRequest_Target{{Mailbox: word}}}}}}}
 	}
-	setFlags := func(word string) *v1.Call {
-		return &v1.Call{Request: &v1.Call_Storage{Storage: &v1.StorageCall{Op: &v1.StorageCall_SetFlags{
-			SetFlags: &v1.SetFlagsRequest{MailboxId: word}}}}}
+	add := func(word string) *v1.Call {
+		return &v1.Call{Request: &v1.Call_Storage{Storage: &v1.StorageCall{Op: &v1.StorageCall_Append{
+			Append: &v1.AppendRequest{MailboxId: word}}}}}
 	}
 	resolve := func(word string) *v1.Call {
 		return &v1.Call{Request: &v1.Call_Directory{Directory: &v1.DirectoryCall{Op: &v1.DirectoryCall_Resolve{
@@ -77,7 +77,7 @@ func TestWhatDoesNoHarmIsAskedAgain(t *testing.T) {
 		{"deposit, twice", deposit, 2, false},
 		{"deposit that ends every process", deposit, 9, true},
 		{"resolve", resolve, 1, false},
-		{"set flags", setFlags, 1, true},
+		{"append", add, 1, true},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		restarts, path := i.Info().Restarts, filepath.Join(dir, test.name[:4]+fmt.Sprint(test.dies))

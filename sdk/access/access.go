@@ -39,9 +39,10 @@ type Host struct {
 	TLS *tls.Config
 	// InsecureAuth allows plain-text login without TLS (loopback tests only).
 	InsecureAuth bool
-	// Storage has the mailboxes. What only reads is repeated after a restart;
-	// Append, Copy, SetFlags, Expunge and the like then fail as UNAVAILABLE, and
-	// whether they were done is to be looked up.
+	// Storage has the mailboxes. What only reads is repeated after a restart, and so
+	// are Expunge and SetFlags without UnchangedSince, whose replies may then leave
+	// out what was changed before it; Append, Copy and the like fail as UNAVAILABLE,
+	// and whether they were done is to be looked up.
 	Storage storage.Storage
 	// Directory knows who may log in.
 	Directory directory.Directory

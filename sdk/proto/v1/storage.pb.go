@@ -13,10 +13,10 @@
 // with a Problem has changed nothing (a Deposit: see there).
 //
 // Failure. Deposit: the mail stays in the queue and is deposited again, with the
-// same keys; per target it is as Problem.Kind says. Calls that only read (and
-// Deposit) are repeated by themselves when the storage restarts; the others fail
-// as UNAVAILABLE when it is not known whether they were carried out, and their
-// caller looks. NOT_FOUND for a mailbox id that there is not, never an empty
+// same keys; per target it is as Problem.Kind says. Calls that only read, Deposit,
+// Expunge and SetFlags without unchanged_since are repeated by themselves when the
+// storage restarts; the others fail as UNAVAILABLE when it is not known whether they
+// were carried out, and their caller looks. NOT_FOUND for a mailbox id that there is not, never an empty
 // answer; INVALID for an account name that no account can have; an account comes
 // into being when it is first named, with INBOX and the special-use mailboxes.
 //
