@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 )
 
@@ -86,7 +85,6 @@ type machine struct {
 	parts []*Part
 	// notices and regexes made in this run.
 	regexes map[string]*program
-	extra   any
 }
 
 // scope has the variables of one script.
@@ -195,8 +193,4 @@ func (m *machine) set(namespace, name, value string) {
 		return
 	}
 	m.scope.variables[name] = value
-}
-
-func (m *machine) messageID() string {
-	return fmt.Sprintf("<%s@%s>", randomID(), m.c.Hostname)
 }

@@ -35,8 +35,6 @@ const (
 	partMatch
 )
 
-func literal(s string) str { return str{parts: []part{{text: s}}} }
-
 func (s *str) constant() (string, bool) {
 	switch {
 	case len(s.parts) == 0:
