@@ -1,0 +1,147 @@
+// Command dkimdiff is our side of the comparison with other DKIM programs: it
+// signs mails with the dkimsign filter, and verifies them with what authverify
+// uses.
+//
+//	dkimdiff KEYS
+//
+// KEYS is a folder of keys as dkimsign has it; what would be in the DNS is made of
+// it. Each line of the input is an object with the mail in base64, and "sign" with
+// the canonical forms if it is to be signed; each line of the output answers one.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/stagecoach-mta/stagecoach/plugins/dkimsign"
+	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dkim"
+	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns"
+	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/keyring"
+	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/message"
+	"github.com/stagecoach-mta/stagecoach/sdk"
+	"github.com/stagecoach-mta/stagecoach/sdk/filter"
+	"github.com/stagecoach-mta/stagecoach/sdk/mail"
+	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
+)
+
+type question struct {
+	Mail []byte `json:"mail"`
+	Sign string `json:"sign"`
+}
+
+type answer struct {
+	Mail    []byte   `json:"mail,omitempty"`
+	Results []string `json:"results,omitempty"`
+	Reasons []string `json:"reasons,omitempty"`
+}
+
+// zone answers for the keys of a folder.
+type zone struct {
+	dns.None
+	records map[string]string
+}
+
+func (z zone) TXT(_ context.Context, name string) ([]string, error) {
+	if r, ok := z.records[name]; ok {
+		return []string{r}, nil
+	}
+	return nil, dns.ErrNotExist
+}
+
+func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: dkimdiff KEYS")
+		os.Exit(2)
+	}
+	if err := run(os.Args[1]); err != nil {
+		fmt.Fprintln(os.Stderr, "dkimdiff:", err)
+		os.Exit(1)
+	}
+}
+
+func run(keys string) error {
+	all, err := keyring.All(keys, "")
+	if err != nil {
+		return err
+	}
+	z := zone{records: map[string]string{}}
+	for _, k := range all {
+		if z.records[k.Name()], err = k.Record(); err != nil {
+			return err
+		}
+	}
+	verifier := &dkim.Verifier{Resolver: z}
+	signers := map[string]filter.Filter{}
+	in := bufio.NewScanner(os.Stdin)
+	in.Buffer(nil, 64<<20)
+	out := bufio.NewWriter(os.Stdout)
+	for in.Scan() {
+		var q question
+		if err := json.Unmarshal(in.Bytes(), &q); err != nil {
+			return err
+		}
+		var a answer
+		if q.Sign != "" {
+			a.Mail, err = sign(signers, keys, q)
+		} else {
+			a, err = verify(verifier, q.Mail)
+		}
+		if err != nil {
+			return err
+		}
+		if err := json.NewEncoder(out).Encode(a); err != nil {
+			return err
+		}
+		if err := out.Flush(); err != nil {
+			return err
+		}
+	}
+	return in.Err()
+}
+
+func verify(v *dkim.Verifier, text []byte) (answer, error) {
+	m, err := message.Read(bytes.NewReader(text))
+	if err != nil {
+		return answer{}, err
+	}
+	verdicts, err := v.Verify(context.Background(), m)
+	if err != nil {
+		return answer{}, err
+	}
+	var a answer
+	for _, r := range verdicts {
+		a.Results = append(a.Results, string(r.Result))
+		a.Reasons = append(a.Reasons, r.Reason)
+	}
+	return a, nil
+}
+
+func sign(signers map[string]filter.Filter, keys string, q question) ([]byte, error) {
+	f := signers[q.Sign]
+	if f == nil {
+		p := dkimsign.Plugin()
+		c := p.Config.(dkimsign.Config)
+		c.Keys, c.Canonicalization = keys, q.Sign
+		var err error
+		if f, err = p.Filter(context.Background(), &sdk.Instance{Config: &c, Metrics: &sdk.Metrics{}}); err != nil {
+			return nil, err
+		}
+		signers[q.Sign] = f
+	}
+	v, err := f.Filter(context.Background(), &filter.Event{
+		Kind: v1.FilterEvent_MESSAGE, Envelope: &v1.Envelope{}, Message: mail.FromBytes(q.Mail),
+	})
+	if err != nil {
+		return nil, err
+	}
+	signed := q.Mail
+	for _, e := range v.Reply().GetEdits() {
+		field := e.GetInsertHeader().GetField()
+		signed = append([]byte(field.GetName()+":"+string(field.GetValue())+"\r\n"), signed...)
+	}
+	return signed, nil
+}
