@@ -32,6 +32,8 @@ type site struct {
 type siteBugs struct {
 	resultFirst bool // the result is journalled before the storage has the mail
 	newKey      bool // a delivery that is repeated has another key
+	promised    bool // the client has its 250 before the storage has the mail
+	newID       bool // what the storage may have at once is queued by another id
 }
 
 var siteStart = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -62,20 +64,59 @@ type parcel struct {
 	begun, acked int
 }
 
-func (x *site) put(p *parcel) error {
+// letter is a parcel as the receiving end has it.
+func (x *site) letter(p *parcel) (*queue.Envelope, spool.Body, error) {
 	w := x.spool.NewWriter(int64(len(p.text)))
 	if _, err := io.WriteString(w, p.text); err != nil {
-		return err
+		return nil, nil, err
 	}
 	body, err := w.Finish()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	env := &queue.Envelope{Sender: "tom@hanks.example", Origin: "receive.smtp.mx"}
 	for _, a := range p.to {
 		env.Recipients = append(env.Recipients, &queue.Recipient{Address: a, Account: a, Parent: -1})
 	}
+	return env, body, nil
+}
+
+func (x *site) put(p *parcel) error {
+	env, body, err := x.letter(p)
+	if err != nil {
+		return err
+	}
 	return x.q.Put(context.Background(), env, body)
+}
+
+// pass does what the dispatcher's AtOnce does, and what is done after it: the
+// storage's word is the promise of the 250, or its answer is late and the queue gets
+// the mail too.
+func (x *site) pass(p *parcel, late bool, promise func()) error {
+	ctx := context.Background()
+	env, body, err := x.letter(p)
+	if err != nil || body.Path() != "" {
+		return errors.Join(err, x.q.Put(ctx, env, body))
+	}
+	if !x.q.Reserve(ctx, env) {
+		return errors.New("no id was reserved")
+	}
+	if x.bugs.promised {
+		promise()
+	}
+	for _, o := range x.way.Deliver(ctx, &transport.Job{Envelope: env, Body: body, Recipients: env.Recipients}) {
+		if o.Attempt.Code != 250 {
+			return fmt.Errorf("deliver %s at once: %d %s", env.ID, o.Attempt.Code, o.Attempt.Text)
+		}
+	}
+	switch {
+	case !late:
+		x.q.Passed(env, []queue.Change{{State: queue.Delivered}})
+		return nil
+	case x.bugs.newID:
+		env = &queue.Envelope{Sender: env.Sender, Origin: env.Origin, Recipients: env.Recipients}
+	}
+	return x.q.Put(ctx, env, body)
 }
 
 // inMemory is a body that a storage on another disk than the machine's can read.
@@ -179,7 +220,7 @@ func siteTrial(seed uint64, bugs siteBugs) (*simdisk.Trial, error) {
 			if err = x.close(); err == nil {
 				x, err = openSite(d, bugs)
 			}
-		case rng.IntN(2) == 0:
+		case rng.IntN(5) < 3:
 			p := &parcel{text: fmt.Sprintf("Subject: m%d\r\n\r\n%s\r\n", n, strings.Repeat("x", rng.IntN(2000))), begun: log.Len()}
 			if rng.IntN(4) == 0 {
 				p.text += strings.Repeat("large\r\n", 3000+rng.IntN(2)*8000) // a file of the queue, or of both
@@ -187,8 +228,14 @@ func siteTrial(seed uint64, bugs siteBugs) (*simdisk.Trial, error) {
 			p.to = siteAccounts[:1+rng.IntN(len(siteAccounts))]
 			p.acked = 1 << 40
 			all = append(all, p)
-			if err = x.put(p); err == nil {
-				p.acked = log.Len()
+			promise := func() { p.acked = min(p.acked, log.Len()) }
+			if rng.IntN(2) == 0 {
+				err = x.put(p)
+			} else {
+				err = x.pass(p, rng.IntN(3) == 0, promise)
+			}
+			if err == nil {
+				promise()
 			}
 		default:
 			_, err = x.deliver(1 + rng.IntN(2))
@@ -291,6 +338,8 @@ func TestPlantedDeliveryBugsAreFound(t *testing.T) {
 	for name, bugs := range map[string]siteBugs{
 		"the result comes before the delivery": {resultFirst: true},
 		"a repeated delivery has another key":  {newKey: true},
+		"the 250 comes before the storage":     {promised: true},
+		"queued by another id than stored by":  {newID: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := simdisk.Checker{Seed: 1, States: 20_000, Most: 3, Sample: 3, Exhaust: 2, Again: 1 << 30}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -35,6 +36,9 @@ type Plan struct {
 	Directories *directory.Set
 	// Transports by deliver block.
 	Transports map[string]deliver.Transport
+	// Storages are the deliver blocks whose Delivered means that a repetition by the
+	// same message id is known and stores nothing: AtOnce is for them.
+	Storages map[string]bool
 	// RouteFilters by route name, DeliverFilters by deliver block.
 	RouteFilters, DeliverFilters map[string]filter.Chain
 	Editing                      filter.Editing
@@ -78,6 +82,11 @@ type Dispatcher struct {
 	jobs    sync.WaitGroup
 	signal  chan struct{} // there is something for Run
 
+	// patience of AtOnce with a storage, and until when it is not tried because one
+	// was slow, in nanoseconds.
+	patience time.Duration
+	shunned  atomic.Int64
+
 	mu         sync.Mutex
 	scheduler  *schedule.Scheduler
 	planned    *Plan // that the scheduler knows
@@ -105,6 +114,8 @@ func New(o Options) *Dispatcher {
 		telling: make(chan struct{}, o.Workers),
 		signal:  make(chan struct{}, 1),
 		tickets: make(map[uint64]*ticket),
+
+		patience: atOncePatience,
 	}
 	d.scheduler = d.newScheduler()
 	return d

@@ -143,16 +143,9 @@ func (j *job) commit(ctx context.Context, changes []queue.Change) error {
 	j.open -= len(changes)
 	keep := j.open > 0
 	commit := j.Queue.Park
-	var told []queue.Note // the routes of the recipient before
+	j.tellRoutes(changes)
 	for i := range changes {
 		c := &changes[i]
-		if notes := j.routed[c.Index]; notes != nil {
-			if !sameRoute(notes, told) {
-				c.Notes = append(slices.Clip(notes), c.Notes...)
-			}
-			told = notes
-			delete(j.routed, c.Index) // it is told once
-		}
 		if c.Lane != "" {
 			c.Recheck = j.recheck(c)
 			j.parked = append(j.parked, schedule.Backlog{Lane: c.Lane, Next: c.Next, Class: classOf(j.claim.Priority)})
@@ -168,6 +161,23 @@ func (j *job) commit(ctx context.Context, changes []queue.Change) error {
 	}
 	j.tell(changes, notices)
 	return nil
+}
+
+// tellRoutes adds to the changes how their recipients were routed.
+func (j *job) tellRoutes(changes []queue.Change) {
+	var told []queue.Note // the routes of the recipient before
+	for i := range changes {
+		c := &changes[i]
+		notes := j.routed[c.Index]
+		if notes == nil {
+			continue
+		}
+		if !sameRoute(notes, told) {
+			c.Notes = append(slices.Clip(notes), c.Notes...)
+		}
+		told = notes
+		delete(j.routed, c.Index) // it is told once
+	}
 }
 
 // sameRoute tells whether two recipients were routed alike: the journal has that

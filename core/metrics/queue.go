@@ -46,6 +46,15 @@ func (q *counted) Commit(ctx context.Context, c *queue.Claim, changes []queue.Ch
 	return nil
 }
 
+// Passed counts a mail as one that came into the queue and left it.
+func (q *counted) Passed(env *queue.Envelope, changes []queue.Change) {
+	q.Queue.Passed(env, changes)
+	q.added(env)
+	for i := range changes {
+		q.meters.results.with(changes[i].Deliver, stateWord(&changes[i])).add(1)
+	}
+}
+
 // Park puts recipients off without an attempt.
 func (q *counted) Park(ctx context.Context, c *queue.Claim, changes []queue.Change, keep bool) error {
 	if err := q.Queue.Park(ctx, c, changes, keep); err != nil {

@@ -141,7 +141,9 @@ func (p *Pipeline) backend(ref string) *receive.Backend {
 	if f := p.fronts[ref]; f != nil {
 		return f.backend
 	}
-	return &receive.Backend{Spool: p.spool, Queue: p.meters.Queue(p.queue), Clock: time.Now, Feed: p.queue, Journal: p.queue}
+	return &receive.Backend{
+		Spool: p.spool, Queue: p.meters.Queue(p.queue), AtOnce: p.dispatcher.AtOnce, Clock: time.Now, Feed: p.queue, Journal: p.queue,
+	}
 }
 
 // specs is what the host is to run.
@@ -244,7 +246,7 @@ func (p *Pipeline) policy(cfg *config.Config, r *config.Receive) *receive.Policy
 func (p *Pipeline) newPlan(cfg *config.Config, ways map[string]*deliver.NextHop) *dispatch.Plan {
 	plan := &dispatch.Plan{
 		Routes: route.NewTable(cfg.Routes), Directories: p.set(cfg.ByKind(v1.Kind_KIND_DIRECTORY)),
-		Transports: map[string]deliver.Transport{}, RouteFilters: map[string]filter.Chain{},
+		Transports: map[string]deliver.Transport{}, Storages: map[string]bool{}, RouteFilters: map[string]filter.Chain{},
 		DeliverFilters: map[string]filter.Chain{}, Editing: p.editing(),
 		Retry: cfg.Queue.Retry, Expire: cfg.Queue.Expire, DelayNotice: cfg.Queue.DelayNotice,
 		PerDestination: cfg.Queue.PerDomain, Reports: &reports{cfg.Hostname},
@@ -262,6 +264,9 @@ func (p *Pipeline) newPlan(cfg *config.Config, ways map[string]*deliver.NextHop)
 	}
 	for _, d := range cfg.Delivers {
 		plan.Transports[d.Ref] = p.meters.Transport(d.Ref, p.transport(d, ways, plan.Directories))
+		if d.Storage != nil {
+			plan.Storages[d.Ref] = true
+		}
 		if len(d.Filters) > 0 {
 			plan.DeliverFilters[d.Ref] = p.chain(d.Filters)
 		}

@@ -75,6 +75,9 @@ func Start(ctx context.Context, cfg *config.Config, o Options) (*Pipeline, error
 	}
 	err := p.open(cfg)
 	if err == nil {
+		p.dispatcher = dispatch.New(dispatch.Options{
+			Queue: p.meters.Queue(p.queue), Plan: p.plan.Load, Workers: cfg.Queue.Workers, Clock: time.Now, Log: p.Log,
+		})
 		err = p.apply(ctx, cfg)
 	}
 	if err != nil {
@@ -83,9 +86,6 @@ func Start(ctx context.Context, cfg *config.Config, o Options) (*Pipeline, error
 	}
 	run, cancel := context.WithCancel(context.Background())
 	p.stop = cancel
-	p.dispatcher = dispatch.New(dispatch.Options{
-		Queue: p.meters.Queue(p.queue), Plan: p.plan.Load, Workers: cfg.Queue.Workers, Clock: time.Now, Log: p.Log,
-	})
 	p.running.Go(func() {
 		if err := p.dispatcher.Run(run); err != nil {
 			p.fail(err)

@@ -49,7 +49,7 @@ func (e *Engine) Put(ctx context.Context, env *Envelope, body spool.Body) error 
 			return err
 		}
 	}
-	env.ID = p.id.String()
+	env.ID, env.reserved = p.id.String(), 0
 	return nil
 }
 
@@ -83,7 +83,10 @@ func (e *Engine) prepare(env *Envelope, body spool.Body) (*prepared, error) {
 	if stored.Received.IsZero() {
 		stored.Received = now
 	}
-	p := &prepared{id: e.ids.next(now)}
+	p := &prepared{id: env.reserved}
+	if p.id == 0 {
+		p.id = e.ids.next(now)
+	}
 	p.key = messageKey(p.id)
 	var err error
 	if p.rec, err = encodeEnvelope(p.key, &stored, body.Path() != ""); err != nil {

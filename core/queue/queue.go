@@ -53,6 +53,7 @@ type Queue interface {
 	Close() error
 
 	Lanes
+	Passing
 }
 
 var (
@@ -94,6 +95,8 @@ type Envelope struct {
 	Notes       []Note
 	// Hops is how often this mail was redirected or expanded within here.
 	Hops int
+
+	reserved id // by Reserve, for Put
 }
 
 // State of a recipient.

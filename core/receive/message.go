@@ -263,8 +263,10 @@ func (s *Session) enqueue(ctx context.Context, body spool.Body, sum summary, ref
 	if len(env.Recipients) == 0 {
 		return s.env.GetTransaction(), nil
 	}
-	if err := s.backend.Queue.Put(ctx, env, body); err != nil {
-		return "", err
+	if b := s.backend; b.AtOnce == nil || !b.AtOnce(ctx, env, body) {
+		if err := b.Queue.Put(ctx, env, body); err != nil {
+			return "", err
+		}
 	}
 	s.log.Info().Str("queue_id", env.ID).Str("transaction", s.env.GetTransaction()).Str("from", env.Sender).
 		Strs("to", addresses(env)).Int64("size", env.Size).Str("message_id", env.MessageID).

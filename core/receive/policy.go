@@ -51,7 +51,10 @@ type Policy struct {
 type Backend struct {
 	Spool *spool.Dir
 	Queue queue.Queue
-	Clock func() time.Time
+	// AtOnce brings a mail to its mailboxes without the queue, if it can: Dispatcher's.
+	// nil: nobody does.
+	AtOnce func(ctx context.Context, env *queue.Envelope, body spool.Body) bool
+	Clock  func() time.Time
 	// Feed hears of refusals; nil: nobody does.
 	Feed queue.Feed
 	// Journal keeps refusals for the mail journal; nil: nobody does.
