@@ -126,7 +126,7 @@ def sockets(server):
     return [p for p in server.data.rglob("*") if p.is_socket()]
 
 
-@case(seconds=480, shared=False)
+@case(seconds=660, shared=False)
 def chaos():
     """kill -9 of a random plugin every 200 ms, filters, storage, directory and
     access: each acknowledged mail arrives once, each session ends with its 221, and
@@ -141,8 +141,8 @@ def chaos():
         warm.arrived()
         server.drained(30)
         before = Holdings(server, processes)
-        with Load(mails=MAILS, senders=SENDERS, seconds=360, prefix="chaos") as load, Killer(processes) as killer:
-            until(370, lambda: f"{MAILS} mails acknowledged: {load}", lambda: load.done())
+        with Load(mails=MAILS, senders=SENDERS, seconds=540, prefix="chaos") as load, Killer(processes) as killer:
+            until(550, lambda: f"{MAILS} mails acknowledged: {load}", lambda: load.done())
         check(not load.cut, f"{len(load.cut)} sessions were cut")
         check(load.quits >= SENDERS, f"{load.quits} sessions of at least {SENDERS} ended with 221")
         load.all_acknowledged()

@@ -228,14 +228,14 @@ def webhook():
     return f"{len(mails)} mails, {sum(asked)} requests"
 
 
-@case(seconds=240, shared=False)
+@case(seconds=480, shared=False)
 def webhook_killed():
     """Its deliveries are tried again under the same key: nothing is lost, nothing is
     taken twice, and no client notices."""
     with private("webhook_killed", **HOOKED) as server, Hook(lambda *_: 204) as hook:
         load = killing(server, "deliver.webhook.crm", between=reloads(server, "deliver.webhook.crm"), kills=4, to=SALES)
         check(not load.deferred, f"{len(load.deferred)} mails were put off: {load.deferred[:1]}")
-        server.drained(120)
+        server.drained(60)
         load.each_once(list(hook.once()))
         again = sum(hook.asked.values()) - len(hook.asked)
     return f"4 kills and reloads: {load}, {again} requests with a key once more"
