@@ -93,10 +93,10 @@ route "here" {
 	for _, pattern := range []string{"meg@ryan.example/.Evenings/*/*:2,S", "joe@ryan.example/new/*", "annie@ryan.example/new/*"} {
 		eventually(t, func() error {
 			found, err := filepath.Glob(filepath.Join(boxes, pattern))
-			if err != nil || len(found) != 1 {
-				return fmt.Errorf("%s: %q %v, want one mail", pattern, found, err)
+			if err == nil && len(found) != 1 {
+				err = fmt.Errorf("%s: %q, want one mail", pattern, found)
 			}
-			return nil
+			return err
 		})
 	}
 	if m := queued(t, s, 1)[0]; len(m.Recipients) != 1 || m.Recipients[0].Address != "reed@reed.example" || m.Sender != "tom@hanks.example" {

@@ -89,7 +89,6 @@ type Filter struct {
 	keys           *keyring.Ring
 	metrics        *sdk.Metrics
 	log            zerolog.Logger
-	signed         func(domain, kind string)
 	now            func() time.Time
 	fallbackDomain string
 }

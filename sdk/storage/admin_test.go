@@ -36,7 +36,7 @@ func (k *kept) Backup(context.Context, *v1.BackupRequest) (*v1.BackupResponse, e
 // TestAdministration: what an administrator asks arrives, and a storage that does
 // not offer it says so.
 func TestAdministration(t *testing.T) {
-	ask := func(s storage.Storage) (accounts, check, backup error, counts []int64) {
+	ask := func(s storage.Storage) (counts []int64, accounts, check, backup error) {
 		p := serve(t, s)
 		p.next()
 		c := storage.NewClient(p.dial())
@@ -50,13 +50,13 @@ func TestAdministration(t *testing.T) {
 			counts = append(counts, last.Checked[0].Count)
 		}
 		_, backup = c.(storage.Backuper).Backup(ctx, &v1.BackupRequest{})
-		return accounts, check, backup, counts
+		return counts, accounts, check, backup
 	}
-	accounts, check, backup, counts := ask(&kept{})
+	counts, accounts, check, backup := ask(&kept{})
 	if err := errors.Join(accounts, check, backup); err != nil || len(counts) != 4 || counts[3] != 3 || counts[2] != 2 {
 		t.Errorf("%v, progress %v", err, counts)
 	}
-	accounts, check, backup, _ = ask(&box{})
+	_, accounts, check, backup = ask(&box{})
 	for _, err := range []error{accounts, check, backup} {
 		if !fail.Is(err, fail.Unsupported) {
 			t.Errorf("a storage without it answers %v", err)
