@@ -70,8 +70,10 @@ type Options struct {
 	// Workers is how many deliveries run at the same time, Waiting how many more
 	// may wait in memory for a busy destination: schedule.Config.
 	Workers, Waiting int
-	Clock            func() time.Time
-	Log              zerolog.Logger
+	// Routed is told how long a message's routing took; nil: nobody is.
+	Routed func(time.Duration)
+	Clock  func() time.Time
+	Log    zerolog.Logger
 }
 
 // Dispatcher is the queue's engine room.

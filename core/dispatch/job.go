@@ -100,6 +100,7 @@ func (j *job) run(ctx context.Context) (err error) {
 		due[i] = true
 	}
 	j.open = len(due)
+	began := time.Now()
 	var settled []queue.Change
 	groups := make(map[string]*group)
 	var order []*group
@@ -116,6 +117,9 @@ func (j *job) run(ctx context.Context) (err error) {
 		} else if len(g.recipients) == 1 {
 			order = append(order, g)
 		}
+	}
+	if j.Routed != nil {
+		j.Routed(time.Since(began))
 	}
 	if len(settled) > 0 {
 		if err := j.commit(ctx, settled); err != nil {

@@ -56,6 +56,22 @@ type Recipient struct {
 // maxReturn is the largest message that comes back whole, in octets.
 const maxReturn = 1 << 20
 
+// ActionOf is what a notification that Build made tells; "" for any other message.
+func ActionOf(env *queue.Envelope) Action {
+	if env.Origin != origin || env.Sender != "" {
+		return ""
+	}
+	for a, t := range texts {
+		if t.subject == env.Subject {
+			return a
+		}
+	}
+	return ""
+}
+
+// origin of the messages that Build makes.
+const origin = "dsn"
+
 // ShouldNotify tells whether the sender asked for a notice of this action for r
 // (RFC 3461 section 4.1); without NOTIFY failures and delays are told.
 func ShouldNotify(r *queue.Recipient, a Action) bool {
@@ -113,7 +129,7 @@ func Build(r Report) (*queue.NewMessage, error) {
 	return &queue.NewMessage{
 		Body: spool.FromBytes([]byte(text)),
 		Envelope: &queue.Envelope{
-			Received: r.Now, Parameters: params, Origin: "dsn", Size: int64(len(text)),
+			Received: r.Now, Parameters: params, Origin: origin, Size: int64(len(text)),
 			MessageID: w.messageID(), From: w.from(), Subject: texts[r.Action].subject,
 			Recipients: []*queue.Recipient{{
 				// RFC 3461 section 6.2: nothing is sent about a notification.

@@ -11,8 +11,8 @@ import (
 )
 
 // vec is a family of counters, gauges or histograms of the core's own: one
-// series for each combination of label values that was ever met. Safe for
-// concurrent use.
+// series for each combination of label values that was ever met, up to maxOwn.
+// Safe for concurrent use. To count into a series that is there allocates nothing.
 type vec struct {
 	name, help string
 	kind       kind
@@ -20,8 +20,19 @@ type vec struct {
 	bounds     []float64 // upper, of a histogram
 
 	mu     sync.RWMutex
-	series map[string]*series
+	series map[labelValues]*series
 }
+
+// labelValues are those of a series, at most four.
+type labelValues [4]string
+
+// maxOwn of a family are told apart, to bound the page: all labels are blocks of
+// the configuration or words of ours, and a family comes here only if many
+// configurations followed each other. What is beyond counts in a series whose label
+// values are all other.
+const maxOwn = 2000
+
+const other = "other"
 
 type series struct {
 	values  []string
@@ -31,12 +42,19 @@ type series struct {
 }
 
 func newVec(k kind, name, help string, labels ...string) *vec {
-	return &vec{name: name, help: help, kind: k, labels: labels, series: map[string]*series{}}
+	return &vec{name: name, help: help, kind: k, labels: labels, series: map[labelValues]*series{}}
+}
+
+func newHistogram(bounds []float64, name, help string, labels ...string) *vec {
+	v := newVec(histogram, name, help, labels...)
+	v.bounds = bounds
+	return v
 }
 
 // with returns the series of these label values.
 func (v *vec) with(values ...string) *series {
-	key := strings.Join(values, "\x00")
+	var key labelValues
+	copy(key[:], values)
 	v.mu.RLock()
 	s := v.series[key]
 	v.mu.RUnlock()
@@ -45,8 +63,14 @@ func (v *vec) with(values ...string) *series {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if len(v.series) >= maxOwn && v.series[key] == nil {
+		key = labelValues{}
+		for i := range v.labels {
+			key[i] = other
+		}
+	}
 	if s = v.series[key]; s == nil {
-		s = &series{values: slices.Clone(values), buckets: make([]atomic.Uint64, len(v.bounds)+1)}
+		s = &series{values: slices.Clone(key[:len(v.labels)]), buckets: make([]atomic.Uint64, len(v.bounds)+1)}
 		v.series[key] = s
 	}
 	return s

@@ -8,7 +8,10 @@
 package metrics
 
 import (
+	"time"
+
 	"github.com/stagecoach-mta/stagecoach/core/deliver"
+	"github.com/stagecoach-mta/stagecoach/core/dsn"
 	"github.com/stagecoach-mta/stagecoach/core/queue"
 	"github.com/stagecoach-mta/stagecoach/core/smtp/server"
 	"github.com/stagecoach-mta/stagecoach/sdk/stream"
@@ -21,9 +24,17 @@ const (
 	refused  = "refused"
 )
 
-// seconds are the bounds of delivery times: from a storage on this machine to a
-// next hop that takes the ten minutes that RFC 5321 section 4.5.3.2.6 gives it.
-var seconds = []float64{0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60, 300, 600}
+// The bounds of histograms.
+var (
+	// seconds of deliveries: from a storage on this machine to a next hop that takes
+	// the ten minutes that RFC 5321 section 4.5.3.2.6 gives it. A client may take as
+	// long with its mail.
+	seconds = []float64{0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60, 300, 600}
+	// quick is for what this machine does itself: a look-up, a sync, a filter.
+	quick = []float64{0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2, 10}
+	// lives are of mails: from one that goes at once to one that is given up.
+	lives = []float64{0.01, 0.1, 1, 10, 60, 300, 1800, 2 * 3600, 8 * 3600, 24 * 3600, 5 * 24 * 3600}
+)
 
 // Meters are the core's own counters. They outlive a reload. A nil *Meters
 // counts nothing: its methods return what they were given.
@@ -34,6 +45,10 @@ type Meters struct {
 	queued, queuedBytes, results, attempts *vec
 	verdicts                               *vec
 	scrapeErrors                           *vec
+
+	receiveTime, acceptTime           *vec
+	commitTime, routeTime, filterTime *vec
+	ended, mailTime, notices          *vec
 }
 
 // New makes meters that stand at zero.
@@ -55,6 +70,17 @@ func New() *Meters {
 		scrapeErrors: newVec(counter, "stagecoach_plugin_scrape_errors_total", "How often a plugin's own figures could not be had, or not all of them shown.", "plugin"),
 	}
 	m.attempts.bounds = seconds
+	m.receiveTime = newHistogram(seconds, "stagecoach_receive_seconds", "Time from a reverse-path (MAIL FROM) to the answer to its message.", "listener")
+	m.acceptTime = newHistogram(quick, "stagecoach_receive_accept_seconds", "Time from a message's end to the answer: filters and the durable commit.", "listener")
+	m.commitTime = newHistogram(quick, "stagecoach_queue_commit_seconds", "Time until a change of the queue is durable: put, a message; result, of a delivery; park, which does not wait for the disk.", "operation")
+	m.routeTime = newHistogram(quick, "stagecoach_route_seconds", "Time to ask directories and routes about a claimed message.")
+	m.filterTime = newHistogram(quick, "stagecoach_filter_seconds", "Time of a filter's answers, failed ones too.", "filter", "event")
+	m.ended = newVec(counter, "stagecoach_mail_ended_total", "Messages that left the queue; partly: some recipients got it, others failed.", "outcome")
+	m.mailTime = newHistogram(lives, "stagecoach_mail_seconds", "Time that messages were in the queue, as they left it.", "outcome")
+	m.notices = newVec(counter, "stagecoach_dsn_total", "Delivery status notifications made durable, by their action (RFC 3464).", "action")
+	for _, a := range []dsn.Action{dsn.Failed, dsn.Delayed, dsn.Delivered, dsn.Relayed, dsn.Expanded} {
+		m.notices.with(string(a))
+	}
 	return m
 }
 
@@ -63,6 +89,7 @@ func (m *Meters) all() []*vec {
 	return []*vec{
 		m.open, m.connections, m.turnedAway, m.transactions, m.recipients, m.messages, m.bytes, m.logins,
 		m.queued, m.queuedBytes, m.results, m.attempts, m.verdicts, m.scrapeErrors,
+		m.receiveTime, m.acceptTime, m.commitTime, m.routeTime, m.filterTime, m.ended, m.mailTime, m.notices,
 	}
 }
 
@@ -80,7 +107,10 @@ func (m *Meters) Backend(listener string, b server.Backend) server.Backend {
 			v.with(listener, r)
 		}
 	}
-	return &backend{Backend: b, meters: m, listener: listener}
+	return &backend{
+		Backend: b, meters: m, listener: listener,
+		bytes: m.bytes.with(listener), receiveTime: m.receiveTime.with(listener), acceptTime: m.acceptTime.with(listener),
+	}
 }
 
 // Queue counts what comes in and what becomes of it.
@@ -88,7 +118,20 @@ func (m *Meters) Queue(q queue.Queue) queue.Queue {
 	if m == nil {
 		return q
 	}
-	return &counted{Queue: q, meters: m}
+	c := &counted{
+		Queue: q, meters: m,
+		put: m.commitTime.with("put"), result: m.commitTime.with("result"), park: m.commitTime.with("park"),
+	}
+	for o := range c.outcomes {
+		name := queue.Outcome(o).String()
+		c.outcomes[o] = outcome{m.ended.with(name), m.mailTime.with(name)}
+	}
+	if e, ok := q.(interface {
+		OnEnd(func(queue.Outcome, time.Duration))
+	}); ok {
+		e.OnEnd(c.hasEnded)
+	}
+	return c
 }
 
 // Filter counts a filter's answers.
@@ -97,6 +140,15 @@ func (m *Meters) Filter(name string, c stream.Caller) stream.Caller {
 		return c
 	}
 	return &filterCaller{Caller: c, meters: m, name: name}
+}
+
+// Routed times what a dispatcher needs to route a message; nil for no meters.
+func (m *Meters) Routed() func(time.Duration) {
+	if m == nil {
+		return nil
+	}
+	s := m.routeTime.with()
+	return func(d time.Duration) { m.routeTime.observe(s, d) }
 }
 
 // Transport times the attempts of a deliver block.

@@ -79,7 +79,7 @@ var states = []host.State{host.Starting, host.Ready, host.Restarting, host.Faile
 func collectPlugin(p *page, s *scraped) {
 	i := s.info
 	name := label{"plugin", i.Instance}
-	kindLabel := label{"kind", enumWord(strings.TrimPrefix(i.Kind.String(), "KIND_"))}
+	kindLabel := label{"kind", strings.ToLower(strings.TrimPrefix(i.Kind.String(), "KIND_"))}
 	up := 0.0
 	if i.State == host.Ready {
 		up = 1

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stagecoach-mta/stagecoach/core/host"
 	"github.com/stagecoach-mta/stagecoach/core/queue"
+	"github.com/stagecoach-mta/stagecoach/core/schedule"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
@@ -53,6 +54,14 @@ func serverOf(log *strings.Builder, plugins ...Plugin) *Server {
 		Version: "1", Since: time.Unix(1, 0),
 		Queue:   func(context.Context) (queue.Stats, error) { return queue.Stats{Messages: 3}, nil },
 		Plugins: func() []Plugin { return plugins },
+		Destinations: func(int) ([]queue.Destination, queue.Destination, bool) {
+			return []queue.Destination{{Deliver: "deliver.smtp.internet", Domain: "ryan.example", Recipients: 5, Tried: 2}}, queue.Destination{Recipients: 7}, true
+		},
+		Lanes: func(each func(schedule.Lane)) {
+			each(schedule.Lane{Name: "deliver.smtp.internet ryan.example", Running: 2, Allowed: 4})
+			each(schedule.Lane{Name: "deliver.smtp.internet reed.example", Blocked: time.Now().Add(time.Hour)})
+		},
+		Corrupted: func() int64 { return 1 },
 	}, zerolog.New(log))
 }
 

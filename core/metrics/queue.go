@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stagecoach-mta/stagecoach/core/deliver"
+	"github.com/stagecoach-mta/stagecoach/core/dsn"
 	"github.com/stagecoach-mta/stagecoach/core/queue"
 	"github.com/stagecoach-mta/stagecoach/core/spool"
 )
@@ -13,13 +14,26 @@ import (
 type counted struct {
 	queue.Queue
 	meters *Meters
+
+	put, result, park *series
+	outcomes          [queue.EndedDiscarded + 1]outcome
+}
+
+// outcome is what is counted of a mail that has ended.
+type outcome struct{ mails, life *series }
+
+func (q *counted) hasEnded(o queue.Outcome, age time.Duration) {
+	q.outcomes[o].mails.add(1)
+	q.meters.mailTime.observe(q.outcomes[o].life, age)
 }
 
 var _ queue.Queue = (*counted)(nil)
 
 func (q *counted) Put(ctx context.Context, env *queue.Envelope, body spool.Body) error {
+	begin := time.Now()
 	err := q.Queue.Put(ctx, env, body)
 	if err == nil {
+		q.meters.commitTime.observe(q.put, time.Since(begin))
 		q.added(env)
 	}
 	return err
@@ -28,14 +42,19 @@ func (q *counted) Put(ctx context.Context, env *queue.Envelope, body spool.Body)
 func (q *counted) added(env *queue.Envelope) {
 	q.meters.queued.with(env.Origin).add(1)
 	q.meters.queuedBytes.with(env.Origin).add(env.Size)
+	if a := dsn.ActionOf(env); a != "" {
+		q.meters.notices.with(string(a)).add(1)
+	}
 }
 
 // Commit counts what became of recipients once it is journalled: a result that a
 // crash makes us repeat was never counted.
 func (q *counted) Commit(ctx context.Context, c *queue.Claim, changes []queue.Change, keep bool) error {
+	begin := time.Now()
 	if err := q.Queue.Commit(ctx, c, changes, keep); err != nil {
 		return err
 	}
+	q.meters.commitTime.observe(q.result, time.Since(begin))
 	for i := range changes {
 		ch := &changes[i]
 		q.meters.results.with(ch.Deliver, stateWord(ch)).add(1)
@@ -53,13 +72,22 @@ func (q *counted) Passed(env *queue.Envelope, changes []queue.Change) {
 	for i := range changes {
 		q.meters.results.with(changes[i].Deliver, stateWord(&changes[i])).add(1)
 	}
+	q.hasEnded(queue.OutcomeOf(func(yield func(queue.State) bool) {
+		for i := range changes {
+			if !yield(changes[i].State) {
+				return
+			}
+		}
+	}), 0)
 }
 
 // Park puts recipients off without an attempt.
 func (q *counted) Park(ctx context.Context, c *queue.Claim, changes []queue.Change, keep bool) error {
+	begin := time.Now()
 	if err := q.Queue.Park(ctx, c, changes, keep); err != nil {
 		return err
 	}
+	q.meters.commitTime.observe(q.park, time.Since(begin))
 	for i := range changes {
 		q.meters.results.with(changes[i].Deliver, stateWord(&changes[i])).add(1)
 	}

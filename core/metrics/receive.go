@@ -3,6 +3,7 @@ package metrics
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
@@ -15,6 +16,8 @@ type backend struct {
 	server.Backend
 	meters   *Meters
 	listener string
+
+	bytes, receiveTime, acceptTime *series
 }
 
 var _ server.Backend = (*backend)(nil)
@@ -41,6 +44,9 @@ type session struct {
 	backend *backend
 	// open: a message is being read, and Done has not come.
 	open bool
+	// began is when the transaction did.
+	began time.Time
+	body  bodyWriter
 }
 
 var _ server.Session = (*session)(nil)
@@ -66,6 +72,7 @@ func resultOf(r server.Reply) string {
 }
 
 func (s *session) Mail(ctx context.Context, from server.Path, opts *server.MailOptions) error {
+	s.began = time.Now()
 	err := s.Session.Mail(ctx, from, opts)
 	s.count(s.backend.meters.transactions, result(err))
 	return err
@@ -84,7 +91,8 @@ func (s *session) Body(ctx context.Context) (io.Writer, error) {
 		return nil, err
 	}
 	s.open = true
-	return bodyWriter{w, s.backend.meters.bytes.with(s.backend.listener)}, nil
+	s.body = bodyWriter{w, s.backend.bytes}
+	return &s.body, nil
 }
 
 type bodyWriter struct {
@@ -92,7 +100,7 @@ type bodyWriter struct {
 	bytes *series
 }
 
-func (w bodyWriter) Write(p []byte) (int, error) {
+func (w *bodyWriter) Write(p []byte) (int, error) {
 	n, err := w.Writer.Write(p)
 	w.bytes.add(int64(n))
 	return n, err
@@ -100,7 +108,11 @@ func (w bodyWriter) Write(p []byte) (int, error) {
 
 // Done counts a message by the best answer that any of its recipients got.
 func (s *session) Done(ctx context.Context) []server.Reply {
+	end := time.Now()
 	replies := s.Session.Done(ctx)
+	now := time.Now()
+	s.backend.meters.acceptTime.observe(s.backend.acceptTime, now.Sub(end))
+	s.backend.meters.receiveTime.observe(s.backend.receiveTime, now.Sub(s.began))
 	s.open = false
 	best := deferred // what the engine says where a reply is missing
 	for i, r := range replies {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stagecoach-mta/stagecoach/core/host"
 	"github.com/stagecoach-mta/stagecoach/core/queue"
+	"github.com/stagecoach-mta/stagecoach/core/schedule"
 )
 
 // Source is what the page asks beside the meters.
@@ -24,6 +25,11 @@ type Source struct {
 	Queue   func(ctx context.Context) (queue.Stats, error)
 	// Plugins that are configured now.
 	Plugins func() []Plugin
+	// Destinations are those with the most in the queue, and Lanes what the scheduler
+	// knows of them; Corrupted is how many records were set aside. nil: not told.
+	Destinations func(top int) (ds []queue.Destination, others queue.Destination, ok bool)
+	Lanes        func(each func(schedule.Lane))
+	Corrupted    func() int64
 }
 
 // Server answers /metrics and /healthz over plain HTTP. It has no login: who may
@@ -98,6 +104,15 @@ func (s *Server) page(ctx context.Context) *page {
 	} else {
 		s.log.Warn().Err(err).Msg("the queue's figures are missing from /metrics")
 	}
+	if s.source.Destinations != nil {
+		collectDestinations(p, s.source.Destinations)
+	}
+	if s.source.Lanes != nil {
+		collectLanes(p, s.source.Lanes, time.Now())
+	}
+	if s.source.Corrupted != nil {
+		p.put("stagecoach_queue_corrupt_total", counter, "Records and bodies found corrupt since the start: set aside, or their mail held.", float64(s.source.Corrupted()))
+	}
 	plugins := scrape(ctx, s.source.Plugins())
 	for i := range plugins {
 		collectPlugin(p, &plugins[i])
@@ -145,6 +160,12 @@ func collectQueue(p *page, st queue.Stats, now time.Time) {
 	p.put("stagecoach_queue_messages", gauge, "Messages in the queue.", float64(st.Messages))
 	p.put("stagecoach_queue_recipients", gauge, "Recipients that are still open.", float64(st.Recipients))
 	p.put("stagecoach_queue_held", gauge, "Recipients that wait for an operator.", float64(st.Held))
+	for _, d := range []struct {
+		state string
+		n     int64
+	}{{"fresh", st.Recipients - st.Held - st.Tried}, {"deferred", st.Tried}, {"held", st.Held}} {
+		p.put("stagecoach_queue_depth", gauge, "Open recipients by state; fresh: before the first attempt, deferred: after one, held: for an operator.", float64(d.n), label{"state", d.state})
+	}
 	p.put("stagecoach_queue_leased", gauge, "Messages that are being routed and delivered.", float64(st.Leased))
 	p.put("stagecoach_queue_bytes", gauge, "Octets of the messages in the queue.", float64(st.Bytes))
 	age := 0.0

@@ -127,10 +127,13 @@ bytes_total 20
 logins_total accepted 2
 logins_total deferred 1
 logins_total refused 1
+seconds_count 5
+accept_seconds_count 5
 `)
 }
 
-// lines compares families of one prefix with "name result value" lines.
+// lines compares families of one prefix with "name result value" lines; of histograms
+// their counts.
 func lines(t *testing.T, m *Meters, prefix, want string) {
 	t.Helper()
 	p := newPage()
@@ -139,7 +142,7 @@ func lines(t *testing.T, m *Meters, prefix, want string) {
 	}
 	got := map[string]bool{}
 	for _, l := range strings.Split(text(t, p), "\n") {
-		if !strings.HasPrefix(l, prefix) {
+		if !strings.HasPrefix(l, prefix) || strings.Contains(l, "_seconds_bucket") || strings.Contains(l, "_seconds_sum") {
 			continue
 		}
 		series, value, _ := strings.Cut(l, "} ")
@@ -196,7 +199,7 @@ func TestOnlyWhatIsDurableIsCounted(t *testing.T) {
 			t.Errorf("Commit: %v", got)
 		}
 	}
-	lines(t, m, "stagecoach_queue_", "added_total 1\nadded_bytes_total 100\nadded_total dsn 1\nadded_bytes_total dsn 9\n")
+	lines(t, m, "stagecoach_queue_", "added_total 1\nadded_bytes_total 100\nadded_total dsn 1\nadded_bytes_total dsn 9\ncommit_seconds_count put 1\ncommit_seconds_count result 1\ncommit_seconds_count park 0\n")
 	lines(t, m, "stagecoach_deliver_results", `
 _total deliver.smtp.x delivered 1
 _total deliver.smtp.x failed 1
@@ -235,7 +238,7 @@ func TestVerdictsAreCounted(t *testing.T) {
 			t.Errorf("%v, %v", got, err)
 		}
 	}
-	lines(t, m, "stagecoach_filter_", "verdicts_total filter.x.y message reject 1\nverdicts_total filter.x.y message accept 1\nverdicts_total filter.x.y message failed 2")
+	lines(t, m, "stagecoach_filter_", "verdicts_total filter.x.y message reject 1\nverdicts_total filter.x.y message accept 1\nverdicts_total filter.x.y message failed 2\nseconds_count filter.x.y message 4")
 }
 
 func TestNoMetersChangeNothing(t *testing.T) {

@@ -36,6 +36,7 @@ func (p *Pipeline) serveMetrics(cfg *config.Config) {
 	}
 	srv := metrics.NewServer(p.meters, metrics.Source{
 		Version: p.Version, Since: p.since, Queue: p.queue.Stats, Plugins: p.instances,
+		Destinations: p.queue.Destinations, Lanes: p.dispatcher.Lanes, Corrupted: p.queue.Corrupted,
 	}, p.Log)
 	p.page = &metricsPage{*want, srv}
 	p.running.Go(func() {

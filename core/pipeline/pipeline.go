@@ -76,7 +76,7 @@ func Start(ctx context.Context, cfg *config.Config, o Options) (*Pipeline, error
 	err := p.open(cfg)
 	if err == nil {
 		p.dispatcher = dispatch.New(dispatch.Options{
-			Queue: p.meters.Queue(p.queue), Plan: p.plan.Load, Workers: cfg.Queue.Workers, Clock: time.Now, Log: p.Log,
+			Queue: p.meters.Queue(p.queue), Plan: p.plan.Load, Routed: p.meters.Routed(), Workers: cfg.Queue.Workers, Clock: time.Now, Log: p.Log,
 		})
 		err = p.apply(ctx, cfg)
 	}

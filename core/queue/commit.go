@@ -237,6 +237,7 @@ func (e *Engine) change(g *group, l *lease, changes []Change) error {
 // end removes a message.
 func (e *Engine) end(g *group, l *lease) error {
 	st := l.state
+	g.ends = append(g.ends, ending{st.outcome(), l.id})
 	err := g.batch.Delete(messageKey(l.id), nil)
 	for seq := st.first; seq < st.journal && err == nil; seq++ {
 		err = g.batch.SingleDelete(journalKey(l.id, seq), nil)

@@ -69,6 +69,7 @@ type Engine struct {
 	feeding, keeping atomic.Bool
 	history          past
 	opened           atomic.Bool
+	onEnd            atomic.Pointer[func(Outcome, time.Duration)]
 
 	space atomic.Int64 // octets that may be put before the disk is asked again
 

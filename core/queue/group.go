@@ -31,6 +31,7 @@ type group struct {
 	sync   bool         // somebody waits until it is on stable storage
 	ended  []*lease     // leases that end with this group
 	gone   []string     // files to remove after it
+	ends   []ending     // messages that end with it
 	fed    bool         // it has observations
 	// history of the mail that it is about; the committer encodes it.
 	history []entry
@@ -171,6 +172,7 @@ func (e *Engine) committed(g *group) {
 	e.changed.Broadcast()
 	e.mu.Unlock()
 	e.history.write(g.history, e.o.Clock())
+	e.tellEnds(g.ends)
 	close(g.done)
 	if g.fed {
 		select {

@@ -204,6 +204,8 @@ type NewMessage struct {
 // Stats of the whole queue.
 type Stats struct {
 	Messages, Recipients, Held, Leased int64
-	Bytes                              int64
-	OldestReceived                     time.Time
+	// Tried are the recipients that wait after an attempt.
+	Tried          int64
+	Bytes          int64
+	OldestReceived time.Time
 }

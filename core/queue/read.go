@@ -146,7 +146,7 @@ func (e *Engine) Stats(ctx context.Context) (Stats, error) {
 	}
 	e.mu.Lock()
 	c := e.counts
-	s := Stats{Messages: c.messages, Recipients: c.recipients, Held: c.held, Bytes: c.bytes, Leased: int64(len(e.leases))}
+	s := Stats{Messages: c.messages, Recipients: c.recipients, Held: c.held, Tried: c.tried, Bytes: c.bytes, Leased: int64(len(e.leases))}
 	from := e.oldest
 	e.mu.Unlock()
 	// From the oldest known, so that the tombstones before it are not met. A Put
