@@ -13,7 +13,7 @@ const oldestFormat = 2
 // so: start writes that, and syncs. A crash before it begins anew.
 //
 // What format 3 has and format 2 had not is the index by destination, and counts that
-// are its sum; and the checksum of a body's file, which messages of before lack.
+// are its sum.
 func (e *Engine) raise() error {
 	format, err := e.meta(metaFormat, formatVersion)
 	if err != nil || format == formatVersion {
