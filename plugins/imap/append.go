@@ -7,6 +7,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/stagecoach-mta/stagecoach/plugins/imap/wire"
+	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	"github.com/stagecoach-mta/stagecoach/sdk/mail"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
@@ -47,7 +48,7 @@ func (ss *session) append(cmd *command) error {
 	if err != nil {
 		return err
 	}
-	answer, err := ss.deposit(ctx, target, drafts)
+	answer, err := ss.deposit(ctx, target, drafts, nil)
 	if err != nil {
 		return err
 	}
@@ -117,9 +118,10 @@ var blob0 = blob{}
 
 var errEmptyMessage = no("", "A message has at least one octet")
 
-// deposit puts the messages together and stores them: all or none.
-func (ss *session) deposit(ctx context.Context, target *v1.Mailbox, drafts []*draft) (*v1.AppendResponse, error) {
-	req := &v1.AppendRequest{MailboxId: target.GetId()}
+// deposit puts the messages together and stores them: all or none. replaces is the
+// message that goes in the same change; nil: none does.
+func (ss *session) deposit(ctx context.Context, target *v1.Mailbox, drafts []*draft, replaces *v1.AppendRequest_Replaced) (*v1.AppendResponse, error) {
+	req := &v1.AppendRequest{MailboxId: target.GetId(), Replaces: replaces}
 	for _, d := range drafts {
 		flags, err := storageFlags(d.flags)
 		if err != nil {
@@ -143,6 +145,9 @@ func (ss *session) deposit(ctx context.Context, target *v1.Mailbox, drafts []*dr
 		return nil, ss.refusal(err)
 	}
 	answer, err := ss.store.Append(ctx, req)
+	if fail.Is(err, fail.NotFound) && replaces != nil {
+		return nil, errNoneToReplace
+	}
 	if err != nil {
 		return nil, ss.refusal(err)
 	}
@@ -193,9 +198,10 @@ func (ss *session) assemble(ctx context.Context, d *draft) (*mail.Message, func(
 	return m, w.discard, nil
 }
 
-// replace is RFC 8508: the new message is stored and then the old one goes,
-// whatever its flags. If it cannot go, the new one is taken back, so that nothing
-// has changed.
+var errNoneToReplace = no(imap.ResponseCodeNonExistent, "There is no such message to replace")
+
+// replace is RFC 8508: the new message is stored and the old one goes, whatever its
+// flags, in one change of the storage.
 func (ss *session) replace(cmd *command) error {
 	p := cmd.p
 	p.SP()
@@ -217,7 +223,7 @@ func (ss *session) replace(cmd *command) error {
 	case ss.readOnly:
 		return errReadOnly
 	case len(seqs) != 1 || cmd.byUID() && number != 0 && ss.box.uids[seqs[0]-1] != number:
-		return no(imap.ResponseCodeNonExistent, "There is no such message to replace")
+		return errNoneToReplace
 	}
 	ctx, cancel := ss.long()
 	defer cancel()
@@ -225,28 +231,37 @@ func (ss *session) replace(cmd *command) error {
 	if err != nil {
 		return err
 	}
-	answer, err := ss.deposit(ctx, target, []*draft{d})
+	uid := ss.box.uids[seqs[0]-1]
+	answer, err := ss.deposit(ctx, target, []*draft{d}, &v1.AppendRequest_Replaced{MailboxId: ss.box.mailbox.GetId(), Uid: uid})
 	if err != nil {
 		return err
 	}
-	uid := ss.box.uids[seqs[0]-1]
-	ctx, cancel = ss.call()
-	defer cancel()
-	gone, err := ss.store.Expunge(ctx, forced(ss.box.mailbox.GetId(), uid))
-	if err != nil {
-		if _, again := ss.store.Expunge(ctx, forced(target.GetId(), answer.GetUids()[0])); again != nil {
-			ss.log.Error().Err(again).Str("account", ss.account).Msg("REPLACE leaves both messages: the old one cannot be removed, nor the new one")
+	if !answer.GetReplaced() {
+		if err := ss.removeReplaced(target, uid, answer); err != nil {
+			return err
 		}
-		return ss.refusal(err)
 	}
 	// RFC 8508 section 3.5: the new UID is told before the old message goes.
 	ss.out.line("* OK [APPENDUID %d %d] Replaced", answer.GetUidValidity(), answer.GetUids()[0])
-	for _, r := range gone.GetExpunged() {
-		ss.box.vanish(r)
-	}
+	ss.box.vanish(&v1.UIDRange{First: uid, Last: uid})
 	ss.expungeView()
 	ss.changes.pending.Store(true)
 	return nil
+}
+
+// removeReplaced is for a storage that stores the new message and leaves the old one.
+// If that cannot go, the new one is taken back.
+func (ss *session) removeReplaced(target *v1.Mailbox, uid uint32, answer *v1.AppendResponse) error {
+	ctx, cancel := ss.call()
+	defer cancel()
+	_, err := ss.store.Expunge(ctx, forced(ss.box.mailbox.GetId(), uid))
+	if err == nil {
+		return nil
+	}
+	if _, again := ss.store.Expunge(ctx, forced(target.GetId(), answer.GetUids()[0])); again != nil {
+		ss.log.Error().Err(again).Str("account", ss.account).Msg("REPLACE leaves both messages: the old one cannot be removed, nor the new one")
+	}
+	return ss.refusal(err)
 }
 
 func forced(mailbox string, uid uint32) *v1.ExpungeRequest {

@@ -1,6 +1,9 @@
 package imap
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/stagecoach-mta/stagecoach/plugins/imap/wire"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
@@ -137,6 +140,9 @@ func (ss *session) runList(l *listing) error {
 		return ss.refusal(err)
 	}
 	all := list.GetMailboxes()
+	if l.subscribed || l.returnSubscribed {
+		all = withKept(all, list.GetKeptSubscriptions(), l.subscribed)
+	}
 	below := map[string]bool{}
 	// told: names that answer for themselves, so that a parent need not.
 	selectedBelow := map[string]bool{}
@@ -173,6 +179,27 @@ func (ss *session) runList(l *listing) error {
 	return nil
 }
 
+// withKept adds the names that are subscribed and have no mailbox, as who asks for
+// subscriptions wants to hear of them (RFC 5258 section 3.1); alone: also those that
+// have no children. The lists are by name.
+func withKept(all []*v1.Mailbox, kept []string, alone bool) []*v1.Mailbox {
+	if len(kept) == 0 {
+		return all
+	}
+	out := slices.Clone(all)
+	for _, name := range kept {
+		i, found := slices.BinarySearchFunc(out, name, func(m *v1.Mailbox, name string) int { return cmp.Compare(m.GetName(), name) })
+		m := &v1.Mailbox{Name: name, Container: true, Subscribed: true}
+		switch {
+		case found:
+			out[i] = m
+		case alone:
+			out = slices.Insert(out, i, m)
+		}
+	}
+	return out
+}
+
 func (l *listing) selects(m *v1.Mailbox) bool {
 	_, special := specialUse[m.GetRole()]
 	return (!l.subscribed || m.GetSubscribed()) && (!l.special || special)
@@ -206,6 +233,10 @@ func (ss *session) listLine(l *listing, m *v1.Mailbox, children, childInfo, pare
 		attribute(`\Noselect`)
 	case m.GetContainer() && l.lsub:
 		attribute(`\Noselect`)
+	case m.GetContainer() && m.GetSubscribed():
+		// Only who asks for subscriptions hears of it, and knows what that implies
+		// (RFC 5258 section 3).
+		attribute(`\NonExistent`)
 	case m.GetContainer():
 		attribute(`\NonExistent`)
 		attribute(`\Noselect`)

@@ -110,7 +110,8 @@ func (ss *session) create(cmd *command) error {
 	if err != nil {
 		return err
 	}
-	req := &v1.CreateMailboxRequest{Name: name}
+	// In IMAP only SUBSCRIBE subscribes (RFC 9051 section 6.3.7).
+	req := &v1.CreateMailboxRequest{Name: name, Unsubscribed: true}
 	for role, attribute := range specialUse {
 		if len(uses) == 1 && strings.EqualFold(attribute, uses[0]) {
 			req.Role = role
@@ -121,48 +122,14 @@ func (ss *session) create(cmd *command) error {
 	}
 	ctx, cancel := ss.call()
 	defer cancel()
-	before, err := ss.store.List(ctx, &v1.ListMailboxesRequest{})
-	if err != nil {
-		return ss.refusal(err)
-	}
 	m, err := ss.store.Create(ctx, req)
 	if err != nil {
 		return ss.refusal(err)
 	}
 	ss.s.recents.made(keyOf(ss.account, m))
-	if err := ss.keepUnsubscribed(ctx, name, before.GetMailboxes()); err != nil {
-		return ss.refusal(err)
-	}
 	ss.code = "MAILBOXID (" + objectID(m.GetId()) + ")"
 	return nil
 }
-
-// keepUnsubscribed takes back that the storage subscribes what it makes: in IMAP
-// only SUBSCRIBE does (RFC 9051 section 6.3.7), for parents that came along too.
-func (ss *session) keepUnsubscribed(ctx context.Context, name string, before []*v1.Mailbox) error {
-	had := map[string]bool{}
-	for _, m := range before {
-		had[m.GetName()] = true
-	}
-	unsubscribed := false
-	for ; name != "" && !had[name]; name = parentOf(name) {
-		m, err := ss.find(ctx, name)
-		if err == errNoMailbox {
-			continue // A parent that is no mailbox.
-		}
-		if err != nil {
-			return err
-		}
-		if m.GetSubscribed() {
-			if _, err := ss.store.Update(ctx, &v1.UpdateMailboxRequest{Id: m.GetId(), Subscribed: &unsubscribed}); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func parentOf(name string) string { return name[:max(0, strings.LastIndexByte(name, separator[0]))] }
 
 // objectID is an id as RFC 8474 allows it; the storage's may be anything.
 func objectID(id string) string {
@@ -197,7 +164,8 @@ func (ss *session) delete(cmd *command) error {
 	if err != nil {
 		return err
 	}
-	_, err = ss.store.Delete(ctx, &v1.DeleteMailboxRequest{Id: m.GetId()})
+	// RFC 9051 section 6.3.7: a server ends no subscription by itself.
+	_, err = ss.store.Delete(ctx, &v1.DeleteMailboxRequest{Id: m.GetId(), KeepSubscription: true})
 	return ss.refusal(err)
 }
 
@@ -243,10 +211,23 @@ func (ss *session) setSubscribed(cmd *command, subscribed bool) error {
 	ctx, cancel := ss.call()
 	defer cancel()
 	m, err := ss.find(ctx, name)
+	if err == errNoMailbox && !subscribed {
+		return ss.endSubscription(ctx, strings.TrimSuffix(name, separator))
+	}
 	if err != nil {
 		return err
 	}
 	_, err = ss.store.Update(ctx, &v1.UpdateMailboxRequest{Id: m.GetId(), Subscribed: &subscribed})
+	return ss.refusal(err)
+}
+
+// endSubscription is UNSUBSCRIBE of a name that has no mailbox.
+func (ss *session) endSubscription(ctx context.Context, name string) error {
+	if name == "" || !utf8.ValidString(name) {
+		return errNoMailbox
+	}
+	subscribed := false
+	_, err := ss.store.Update(ctx, &v1.UpdateMailboxRequest{Name: name, Subscribed: &subscribed})
 	return ss.refusal(err)
 }
 

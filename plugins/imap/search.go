@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stagecoach-mta/stagecoach/plugins/imap/wire"
+	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
@@ -103,7 +104,11 @@ func (ss *session) matching(cmd *command, criterion *v1.Criterion) ([]uint32, er
 	ctx, cancel := ss.call()
 	defer cancel()
 	req := &v1.SearchRequest{MailboxId: ss.box.mailbox.GetId(), Criterion: criterion}
-	answer, err := patiently(ss, cmd, func() (*v1.SearchResponse, error) { return ss.store.Search(ctx, req) })
+	look := func() (*v1.SearchResponse, error) { return ss.store.Search(ctx, req) }
+	answer, err := patiently(ss, cmd, look)
+	if (fail.Is(err, fail.Invalid) || fail.Is(err, fail.Unsupported)) && byMoment(criterion) {
+		answer, err = patiently(ss, cmd, look)
+	}
 	if err != nil {
 		return nil, ss.refusal(err)
 	}
@@ -114,6 +119,30 @@ func (ss *session) matching(cmd *command, criterion *v1.Criterion) ([]uint32, er
 		}
 	}
 	return out, nil
+}
+
+// byMoment makes of tests of the Date field's day tests of its moment, for a storage
+// that is older than sent_day: near midnight, in another zone, that is not the same.
+func byMoment(c *v1.Criterion) (changed bool) {
+	switch t := c.GetTest().(type) {
+	case *v1.Criterion_SentDay:
+		c.Test = &v1.Criterion_Sent{Sent: t.SentDay}
+		return true
+	case *v1.Criterion_Not:
+		return byMoment(t.Not)
+	case *v1.Criterion_AllOf:
+		return anyByMoment(t.AllOf.GetCriteria())
+	case *v1.Criterion_AnyOf:
+		return anyByMoment(t.AnyOf.GetCriteria())
+	}
+	return false
+}
+
+func anyByMoment(list []*v1.Criterion) (changed bool) {
+	for _, c := range list {
+		changed = byMoment(c) || changed
+	}
+	return changed
 }
 
 // save keeps the result for "$": with MIN or MAX and nothing else, only those

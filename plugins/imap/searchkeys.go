@@ -1,7 +1,6 @@
 package imap
 
 import (
-	"net/mail"
 	"slices"
 	"strings"
 	"time"
@@ -24,8 +23,6 @@ type keys struct {
 	refused error
 	// modseq: a key asked for MODSEQ, so the reply has it (RFC 7162 section 3.1.5).
 	modseq bool
-	// later is what is to be looked up before the tree is asked for.
-	later []func() error
 	// moving: what matches changes as time goes by.
 	moving bool
 }
@@ -168,7 +165,7 @@ func (k *keys) text() string {
 
 // date takes BEFORE, ON and SINCE, of the date of arrival, of the Date field
 // (SENT…) or of the date it was saved here (SAVED…, RFC 8514). IMAP compares days
-// without time and zone; the zone is the server's.
+// without time and zone: of the Date field the day that it says, else the server's.
 func (k *keys) date(word string) *v1.Criterion {
 	which := strings.TrimPrefix(strings.TrimPrefix(word, "SENT"), "SAVED")
 	if which != "BEFORE" && which != "ON" && which != "SINCE" {
@@ -177,99 +174,28 @@ func (k *keys) date(word string) *v1.Criterion {
 	}
 	k.p.SP()
 	day := k.p.Date()
-	if len(k.later) >= maxDates {
-		k.p.Fail("SEARCH takes %d dates of the Date field at once", maxDates)
+	sent := strings.HasPrefix(word, "SENT")
+	zone := time.Local
+	if sent {
+		zone = time.UTC // as the contract's sent_day has it
 	}
 	r := &v1.TimeRange{}
 	if which != "BEFORE" {
-		r.FromMs = midnight(day)
+		r.FromMs = midnight(day, zone)
 	}
 	switch which {
 	case "BEFORE":
-		r.ToMs = midnight(day)
+		r.ToMs = midnight(day, zone)
 	case "ON":
-		r.ToMs = midnight(day.AddDate(0, 0, 1))
+		r.ToMs = midnight(day.AddDate(0, 0, 1), zone)
 	}
 	switch {
-	case strings.HasPrefix(word, "SENT"):
-		return k.sent(which, day)
+	case sent:
+		return &v1.Criterion{Test: &v1.Criterion_SentDay{SentDay: r}}
 	case strings.HasPrefix(word, "SAVED"):
 		return &v1.Criterion{Test: &v1.Criterion_Saved{Saved: r}}
 	}
 	return &v1.Criterion{Test: &v1.Criterion_Received{Received: r}}
-}
-
-// farthest is how far a zone may be from UTC; maxDates bounds what is looked up.
-const (
-	farthest = 15 * time.Hour
-	maxDates = 50
-)
-
-// sent takes SENTBEFORE and the like: the day is the one that stands in the Date
-// field, whatever its zone. The storage compares moments, so those that are near
-// midnight are looked at.
-func (k *keys) sent(which string, day time.Time) *v1.Criterion {
-	out := everything()
-	k.moving = true // What was looked up now would not know of new messages.
-	k.later = append(k.later, func() error {
-		sure, maybe := &v1.TimeRange{}, &v1.TimeRange{}
-		first := time.Date(day.Year(), day.Month(), day.Day(), 0, 0, 0, 0, time.UTC)
-		end := first.AddDate(0, 0, 1)
-		switch which {
-		case "BEFORE":
-			sure.ToMs, maybe.ToMs = first.Add(-farthest).UnixMilli(), first.Add(farthest).UnixMilli()
-		case "SINCE":
-			sure.FromMs, maybe.FromMs = first.Add(farthest).UnixMilli(), first.Add(-farthest).UnixMilli()
-		case "ON":
-			sure = nil
-			maybe.FromMs, maybe.ToMs = first.Add(-farthest).UnixMilli(), end.Add(farthest).UnixMilli()
-		}
-		near := &v1.Criterion{Test: &v1.Criterion_Sent{Sent: maybe}}
-		if sure != nil {
-			near = allOf([]*v1.Criterion{near, not(&v1.Criterion{Test: &v1.Criterion_Sent{Sent: sure}})})
-		}
-		found, err := k.ss.sentOn(k.cmd, near, func(t time.Time) bool {
-			d := time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC)
-			return which == "BEFORE" && d.Before(first) || which == "SINCE" && !d.Before(first) || which == "ON" && d.Equal(first)
-		})
-		if err != nil {
-			return err
-		}
-		tests := []*v1.Criterion{k.ss.box.uidTest(found)}
-		if sure != nil {
-			tests = append(tests, &v1.Criterion{Test: &v1.Criterion_Sent{Sent: sure}})
-		}
-		out.Test = &v1.Criterion_AnyOf{AnyOf: &v1.CriterionList{Criteria: tests}}
-		return nil
-	})
-	return out
-}
-
-// sentOn looks at the Date fields of what a criterion finds.
-func (ss *session) sentOn(cmd *command, criterion *v1.Criterion, right func(time.Time) bool) ([]uint32, error) {
-	seqs, err := ss.matching(cmd, criterion)
-	if err != nil || len(seqs) == 0 {
-		return nil, err
-	}
-	ctx, cancel := ss.call()
-	defer cancel()
-	var out []uint32
-	req := &v1.FetchRequest{MailboxId: ss.box.mailbox.GetId(), Uids: ss.box.ranges(seqs), Summary: true}
-	err = ss.store.Fetch(ctx, req, func(item *v1.FetchResponse_Item) error {
-		seq, ok := ss.box.seq(item.GetUid())
-		if !ok || !contained(seqs, seq) {
-			return nil
-		}
-		t, err := mail.ParseDate(string(item.GetSummary().GetDate()))
-		if err != nil {
-			t = time.UnixMilli(item.GetSummary().GetSentMs()).UTC()
-		}
-		if right(t) {
-			out = append(out, seq)
-		}
-		return nil
-	})
-	return out, ss.refusal(err)
 }
 
 // find runs the search that the keys say.
@@ -282,16 +208,11 @@ func (k *keys) find(criterion *v1.Criterion) ([]uint32, error) {
 			return nil, err
 		}
 	}
-	for _, do := range k.later {
-		if err := do(); err != nil {
-			return nil, err
-		}
-	}
 	return k.ss.matching(k.cmd, criterion)
 }
 
-func midnight(t time.Time) int64 {
-	return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.Local).UnixMilli()
+func midnight(t time.Time, zone *time.Location) int64 {
+	return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, zone).UnixMilli()
 }
 
 // within is RFC 5032: seconds before now.

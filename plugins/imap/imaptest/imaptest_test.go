@@ -83,14 +83,6 @@ func start(t *testing.T) imaptest.Target {
 	return imaptest.Target{Address: l.Addr().String(), User: "meg@ryan.example", Password: "sleepless"}
 }
 
-// owed are scripts of the suite that fail, and why: each is to fail, so that the
-// list cannot outlive its reasons.
-var owed = map[string]string{
-	"fetch-envelope":   "the contract's MailAddress has no place for a source route",
-	"listext":          "the contract's DeleteMailbox takes the subscription along",
-	"search-addresses": "the storage looks in address fields as they are written, and not at the addresses",
-}
-
 // TestScripts runs the suite's scripts in the folder imaptest of SUITES, or without
 // it our own in testdata. A script is left out only if the server does not announce
 // what it needs, and that is said.
@@ -125,14 +117,7 @@ func TestScripts(t *testing.T) {
 		}
 		played++
 		t.Run(name, func(t *testing.T) {
-			err := target.Run(script)
-			why, known := owed[name]
-			switch {
-			case known && folder != "testdata" && err == nil:
-				t.Errorf("passes, and is still on the list of those that do not: %s", why)
-			case known && folder != "testdata":
-				t.Logf("fails as known, because %s", why)
-			case err != nil:
+			if err := target.Run(script); err != nil {
 				t.Error(err)
 			}
 		})

@@ -327,7 +327,8 @@ func (c *conn) login(t Target) error {
 	return err
 }
 
-// clear deletes the mailboxes of the tests, the deepest first.
+// clear deletes the mailboxes of the tests, the deepest first, and ends their
+// subscriptions: those outlive them.
 func (c *conn) clear(box string) error {
 	listed, err := c.simple(`LIST "" ` + box + "*")
 	if err != nil {
@@ -342,6 +343,18 @@ func (c *conn) clear(box string) error {
 	}
 	for i := len(names) - 1; i >= 0; i-- {
 		if _, err := c.simple("DELETE " + strconv.Quote(names[i])); err != nil {
+			return err
+		}
+	}
+	if listed, err = c.simple(`LSUB "" ` + box + "*"); err != nil {
+		return err
+	}
+	for _, parts := range listed {
+		a := tokens(parts, true)
+		if len(a) < 4 || !strings.EqualFold(a[0].text, "LSUB") {
+			continue
+		}
+		if _, err := c.simple("UNSUBSCRIBE " + strconv.Quote(a[3].text)); err != nil {
 			return err
 		}
 	}
