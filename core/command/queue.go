@@ -121,7 +121,7 @@ func (a *App) list(cmd *cobra.Command, l *lister) error {
 		return remote(err)
 	}
 	if n == 0 {
-		fmt.Fprintln(out, "No mail in the queue matches.")
+		fmt.Fprintln(out, noneOf(f))
 		return nil
 	}
 	fmt.Fprintf(out, "\n%s, %s, %s.\n", count(n, "message"), count(recipients, "recipient"), bytesOf(size))

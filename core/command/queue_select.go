@@ -3,6 +3,7 @@ package command
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -52,6 +53,15 @@ func (s *selection) flags(c *cobra.Command) {
 	f.StringVar(&q.MessageID, "message-id", "", "only where the Message-ID contains this")
 	f.StringVar(&q.Subject, "subject", "", "only where the Subject contains this")
 	f.IntVar(&q.Limit, "limit", 0, "at most this many messages; 0: all")
+}
+
+// noneOf says that there is no such mail: none at all, if nothing was chosen.
+func noneOf(f queue.Filter) string {
+	f.Limit = 0
+	if reflect.ValueOf(f).IsZero() {
+		return "The queue is empty."
+	}
+	return "No mail in the queue matches."
 }
 
 // choose makes the filter, and complains of a flag's value before a server is asked.

@@ -45,7 +45,7 @@ message.
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), b)
 			}
-			return showStats(cmd.OutOrStdout(), b)
+			return showStats(cmd.OutOrStdout(), f, b)
 		}),
 	}
 	src.flags(c)
@@ -56,9 +56,9 @@ message.
 	return c
 }
 
-func showStats(out io.Writer, b queue.Breakdown) error {
+func showStats(out io.Writer, f queue.Filter, b queue.Breakdown) error {
 	if b.Messages == 0 {
-		fmt.Fprintln(out, "No mail in the queue matches.")
+		fmt.Fprintln(out, noneOf(f))
 		return nil
 	}
 	fmt.Fprintf(out, "%s, %s; %s: %s waiting (%s tried before), %s held.\n", count(b.Messages, "message"), bytesOf(b.Bytes),
