@@ -169,7 +169,7 @@ func TestQueueCommands(t *testing.T) {
 		t.Errorf("%d done:\n%s", got, stdout.String())
 	}
 	queued(t, s, 0)
-	do(0, "No mail", "stats")
+	do(0, "The queue is empty", "stats")
 }
 
 // testExport: what is exported is what was sent, with its envelope.
