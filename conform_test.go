@@ -99,7 +99,14 @@ messages = ["DIR/verified.eml"]`,
 	"maildir": {skipped: []string{noMistakes}},
 	"managesieve": {
 		block: `access "managesieve" "sieve" { scripts = "DIR/sieve" }`,
-		facts: `wrong = { max_scripts = "max_scripts = 0" }`,
+		facts: `wrong = { max_scripts = "scripts = \"DIR/sieve\"\nmax_scripts = 0" }`,
+		// The suite knows IMAP's and POP3's greeting; the plugin's own tests speak its
+		// protocol.
+		skipped: []string{
+			"greeting: a client on the listener is greeted", "TLS: from the first octet where it is implicit", "TLS: STARTTLS is offered and works",
+			"TLS: what came before it is not obeyed behind it", "trouble: endless lines, binary and early ends harm nobody else",
+			"login: none in the clear", "login: under TLS the right password is taken", "login: a wrong password is refused", "drain: clients are told to go",
+		},
 	},
 	"pipe": {
 		block: `deliver "pipe" "tickets" { command = ["/bin/cat"] }`,
@@ -108,7 +115,9 @@ messages = ["DIR/verified.eml"]`,
 	"pop3": {},
 	"sieve": {
 		block: `filter "sieve" "users" { scripts = "DIR/sieve" }`,
-		facts: `wrong = { max_actions = "max_actions = 0" }`,
+		facts: `wrong = { max_actions = "scripts = \"DIR/sieve\"\nmax_actions = 0" }`,
+		// Without a user's script it edits nothing.
+		skipped: []string{"edits: fit the message"},
 	},
 	"ratelimit": {
 		block: `filter "ratelimit" "users" {
