@@ -224,21 +224,13 @@ func open(_ context.Context, in *sdk.Instance) (filter.Filter, error) {
 	f := &Filter{config: *c, metrics: in.Metrics, log: in.Log, now: time.Now}
 	f.header = strings.HasPrefix(c.Canonicalization, "relaxed/") == bool(dkim.Relaxed)
 	f.body = strings.HasSuffix(c.Canonicalization, "/relaxed") == bool(dkim.Relaxed)
-	for _, n := range c.Networks {
-		p, err := netip.ParsePrefix(n)
-		if err != nil {
-			a, aerr := netip.ParseAddr(n)
-			if aerr != nil {
-				return nil, fmt.Errorf("networks: %w", err)
-			}
-			p = netip.PrefixFrom(a, a.BitLen())
-		}
-		f.networks = append(f.networks, p)
+	var err error
+	if f.networks, err = schema.Networks(c.Networks); err != nil {
+		return nil, fmt.Errorf("networks: %w", err)
 	}
 	if c.Domain != "" {
 		f.fallbackDomain, _ = keyring.Domain(c.Domain) // validated
 	}
-	var err error
 	f.keys, err = keyring.Open(c.Keys, func(err error) {
 		if err != nil {
 			f.log.Error().Err(err).Msg("dkimsign: the keys are not read anew; those from before still sign")

@@ -264,16 +264,8 @@ func open(_ context.Context, in *sdk.Instance) (filter.Filter, error) {
 	for _, l := range c.Lists {
 		z := &zone{List: l}
 		z.Zone = strings.Trim(strings.ToLower(l.Zone), ".")
-		for _, code := range l.Codes {
-			p, err := netip.ParsePrefix(code)
-			if err != nil {
-				a, aerr := netip.ParseAddr(code)
-				if aerr != nil {
-					return nil, fmt.Errorf("list %q: codes: %w", l.Zone, err)
-				}
-				p = netip.PrefixFrom(a, a.BitLen())
-			}
-			z.codes = append(z.codes, p.Masked())
+		if z.codes, err = schema.Networks(l.Codes); err != nil {
+			return nil, fmt.Errorf("list %q: codes: %w", l.Zone, err)
 		}
 		f.lists = append(f.lists, z)
 	}

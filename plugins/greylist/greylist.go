@@ -174,16 +174,9 @@ func Plugin() sdk.Plugin {
 func open(_ context.Context, in *sdk.Instance) (filter.Filter, error) {
 	c := in.Config.(*Config)
 	f := &Filter{config: *c, metrics: in.Metrics}
-	for _, e := range c.Except {
-		p, err := netip.ParsePrefix(e)
-		if err != nil {
-			a, aerr := netip.ParseAddr(e)
-			if aerr != nil {
-				return nil, fmt.Errorf("except: %w", err)
-			}
-			p = netip.PrefixFrom(a, a.BitLen())
-		}
-		f.except = append(f.except, p.Masked())
+	var err error
+	if f.except, err = schema.Networks(c.Except); err != nil {
+		return nil, fmt.Errorf("except: %w", err)
 	}
 	if c.SPF {
 		client, err := dns.New(dns.Config{Servers: c.Resolvers})
@@ -192,7 +185,6 @@ func open(_ context.Context, in *sdk.Instance) (filter.Filter, error) {
 		}
 		f.spf = &spf.Checker{Resolver: client, Receiver: in.Hostname}
 	}
-	var err error
 	f.memory, err = remember(in.DataDir, c, time.Now)
 	return f, err
 }

@@ -234,16 +234,9 @@ func Plugin() sdk.Plugin {
 func open(_ context.Context, in *sdk.Instance) (filter.Filter, error) {
 	c := in.Config.(*Config)
 	f := &Filter{config: *c, windows: newWindows(c.MaxKeys), metrics: in.Metrics, now: time.Now}
-	for _, e := range c.Except {
-		p, err := netip.ParsePrefix(e)
-		if err != nil {
-			a, aerr := netip.ParseAddr(e)
-			if aerr != nil {
-				return nil, fmt.Errorf("except: %w", err)
-			}
-			p = netip.PrefixFrom(a, a.BitLen())
-		}
-		f.except = append(f.except, p.Masked())
+	var err error
+	if f.except, err = schema.Networks(c.Except); err != nil {
+		return nil, fmt.Errorf("except: %w", err)
 	}
 	return f, nil
 }
