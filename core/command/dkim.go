@@ -84,7 +84,7 @@ func (a *App) dkimNew(dir *string) *cobra.Command {
 				return printJSON(cmd.OutOrStdout(), made)
 			}
 			for _, k := range made {
-				state := "it signs as soon as its record is published; until then leave the filter out"
+				state := "it signs at once: publish its record before the filter is in your configuration"
 				if !k.Signs {
 					state = "it waits: rename it to " + k.Selector + ".pem once `stagecoach dkim check` finds its record"
 				}
