@@ -17,7 +17,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/sdk/sdktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, dnstest.Outlives()) }
 
 // site is a filter whose clock stands until it is moved.
 type site struct {

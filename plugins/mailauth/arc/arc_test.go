@@ -18,7 +18,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/message"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, dnstest.Outlives()) }
 
 // scenario is a document of ValiMail's arc_test_suite. Tests is a node: some of
 // its names stand there twice.

@@ -24,7 +24,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/message"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, dnstest.Outlives()) }
 
 const letter = "From: Tom <tom@hanks.example>\r\nTo: meg@ryan.example\r\nSubject:  Dinner\r\n\ttonight \r\n\r\nShall we  meet?\t \r\n\r\nTom\r\n\r\n\r\n"
 

@@ -14,7 +14,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/message"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, dnstest.Outlives()) }
 
 func header(t testing.TB, text string) message.Header {
 	t.Helper()

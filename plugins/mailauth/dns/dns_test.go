@@ -16,7 +16,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns/dnstest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, dnstest.Outlives()) }
 
 func TestAnswers(t *testing.T) {
 	s := dnstest.Start(t)

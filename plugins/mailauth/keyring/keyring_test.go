@@ -17,7 +17,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/keyring"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, dnstest.Outlives()) }
 
 func makeKey(t *testing.T, dir, domain, selector, kind string) keyring.Key {
 	t.Helper()

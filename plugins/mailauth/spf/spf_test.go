@@ -15,7 +15,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/spf"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, dnstest.Outlives()) }
 
 // TestOutcomeSaysWhy: who reads a log sees the term that decided, or what is
 // wrong with the record.
