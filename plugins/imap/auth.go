@@ -24,7 +24,7 @@ func (ss *session) mayLogIn() bool { return ss.secure || ss.s.host.InsecureAuth 
 
 // mechanisms of SASL that are offered now.
 func (ss *session) mechanisms() []string {
-	if ss.s.verifiers.known(ss.ctx) {
+	if ss.s.scram.Offered(ss.ctx) {
 		if ss.binding() != nil {
 			return []string{"SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN"}
 		}
@@ -168,9 +168,9 @@ func (ss *session) authenticate(cmd *command) error {
 		return x.plain()
 	case name == "LOGIN":
 		return x.login()
-	case name == "SCRAM-SHA-256" && ss.s.verifiers.known(ss.ctx):
+	case name == "SCRAM-SHA-256" && ss.s.scram.Offered(ss.ctx):
 		return x.scram(false)
-	case name == "SCRAM-SHA-256-PLUS" && ss.s.verifiers.known(ss.ctx) && ss.binding() != nil:
+	case name == "SCRAM-SHA-256-PLUS" && ss.s.scram.Offered(ss.ctx) && ss.binding() != nil:
 		return x.scram(true)
 	}
 	return errNoSuchScheme

@@ -98,7 +98,7 @@ func FuzzSession(f *testing.F) {
 		client := &script{in: bytes.NewReader([]byte("a LOGIN meg x\r\n" + text))}
 		s.gate.Enter(netip.Prefix{})
 		s.newSession(newConn(s, client, netip.Prefix{})).serve(false)
-		s.cancel()
+		s.Cancel()
 		s.feeds.wait()
 		if strings.Contains(log.String(), "panic") {
 			t.Fatal(log.String())

@@ -83,6 +83,6 @@ func TestInProgress(t *testing.T) {
 	fmt.Fprint(ours, "d LOGOUT\r\n")
 	await("d OK")
 	<-ended
-	s.cancel()
+	s.Cancel()
 	s.feeds.wait()
 }

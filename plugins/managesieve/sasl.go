@@ -5,45 +5,14 @@ import (
 	"encoding/base64"
 	"errors"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
-	"github.com/xdg-go/scram"
-
 	"github.com/stagecoach-mta/stagecoach/plugins/imap/admission"
-	"github.com/stagecoach-mta/stagecoach/sdk/directory"
+	"github.com/stagecoach-mta/stagecoach/plugins/imap/login"
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
-
-const scramSHA256 = "SCRAM-SHA-256"
-
-// verifiers knows whether the directory has SCRAM verifiers at all: a mechanism
-// that nobody could use must not be offered, because clients choose it first.
-type verifiers struct {
-	directory directory.Directory
-
-	mu    sync.Mutex
-	has   bool
-	asked time.Time
-}
-
-// verifiersFresh is how long an answer is believed.
-const verifiersFresh = time.Minute
-
-func (v *verifiers) known(ctx context.Context) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if !v.asked.IsZero() && time.Since(v.asked) < verifiersFresh {
-		return v.has
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	_, err := v.directory.Credentials(ctx, &v1.CredentialsRequest{Username: "nobody", Mechanism: scramSHA256})
-	v.has, v.asked = err == nil || fail.Is(err, fail.NotFound) || fail.Is(err, fail.Denied), time.Now()
-	return v.has
-}
 
 // mechanisms that are offered now: none in the clear, so that no client sends its
 // password there.
@@ -52,11 +21,11 @@ func (ss *session) mechanisms() []string {
 		return nil
 	}
 	var out []string
-	if ss.s.verifiers.known(ss.s.ctx) {
-		if ss.tls() != nil {
-			out = append(out, scramSHA256+"-PLUS")
+	if ss.s.scram.Offered(ss.s.ctx) {
+		if login.Bind(ss.conn) != nil {
+			out = append(out, login.Mechanism+"-PLUS")
 		}
-		out = append(out, scramSHA256)
+		out = append(out, login.Mechanism)
 	}
 	return append(out, "PLAIN")
 }
@@ -162,33 +131,11 @@ func (x *exchange) plain() error {
 	return nil
 }
 
-// scram is RFC 7677: the directory has the verifier, the exchange runs here.
+// scram is RFC 7677.
 func (x *exchange) scram(plus bool) error {
-	var got *v1.CredentialsResponse
-	var fault error
-	server, err := scram.SHA256.NewServer(func(username string) (scram.StoredCredentials, error) {
-		ctx, cancel := x.ss.call()
-		defer cancel()
-		got, fault = x.ss.s.host.Directory.Credentials(ctx, &v1.CredentialsRequest{Username: username, Mechanism: scramSHA256})
-		return scram.StoredCredentials{
-			KeyFactors: scram.KeyFactors{Salt: string(got.GetSalt()), Iters: int(got.GetIterations())},
-			StoredKey:  got.GetStoredKey(), ServerKey: got.GetServerKey(),
-		}, fault
-	})
+	e, err := x.ss.s.scram.Begin(x.ss.call, login.Bind(x.ss.conn), plus)
 	if err != nil {
 		return err
-	}
-	conversation := server.NewConversation()
-	if state := x.ss.tls(); state != nil {
-		binding, err := scram.NewTLSExporterBinding(state)
-		switch {
-		case err != nil:
-		case plus:
-			conversation = server.NewConversationWithChannelBindingRequired(binding)
-		default:
-			// A client that could, and was told by somebody that we cannot, notices.
-			conversation = server.NewConversationWithChannelBinding(binding)
-		}
 	}
 	challenge := ""
 	for {
@@ -196,16 +143,9 @@ func (x *exchange) scram(plus bool) error {
 		if err != nil {
 			return err
 		}
-		if challenge, err = conversation.Step(response); err != nil || conversation.Done() && !conversation.Valid() {
-			if fault == nil || fail.Is(fault, fail.Denied) || fail.Is(fault, fail.Unsupported) {
-				fault = fail.New(fail.Denied, "wrong credentials")
-			}
-			x.ss.authenticated(conversation.Username(), "", "", fault)
-			return nil
-		}
-		if conversation.Done() {
+		if challenge, err = e.Step(response); err != nil || e.Done() {
 			// The server's proof goes with the reply (RFC 5804 section 2.1).
-			x.ss.authenticated(conversation.Username(), got.GetAccount(), challenge, nil)
+			x.ss.authenticated(e.Username(), e.Account(), challenge, err)
 			return nil
 		}
 	}

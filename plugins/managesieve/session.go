@@ -2,7 +2,6 @@ package managesieve
 
 import (
 	"bufio"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -16,7 +15,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/sieve/scripts"
 )
 
-// session is one connection. Its goroutine alone touches it, but for leave.
+// session is one connection. Its goroutine alone touches it, but for Leave.
 type session struct {
 	s      *Server
 	raw    net.Conn
@@ -41,13 +40,20 @@ func (ss *session) use(nc net.Conn, secure bool) {
 	ss.out = bufio.NewWriterSize(nc, 4096)
 }
 
-// leave asks the client to go as soon as it waits.
-func (ss *session) leave() {
+// Leave is part of connections.Session.
+func (ss *session) Leave() {
 	ss.going.Store(true)
 	ss.raw.SetReadDeadline(time.Unix(1, 0))
 }
 
-func (ss *session) serve(implicitTLS bool) {
+// Serve is part of connections.Session.
+func (ss *session) Serve(implicitTLS bool) {
+	defer func() {
+		if ss.conn != nil {
+			// TLS says that nothing follows; clients tell that from a cut.
+			ss.conn.Close()
+		}
+	}()
 	nc, secure := ss.raw, false
 	if implicitTLS {
 		c, err := ss.s.handshake(ss.raw, ss.begun.Add(ss.s.config.LoginTimeout))
@@ -196,17 +202,4 @@ func (ss *session) startTLS() {
 	ss.use(c, true)
 	ss.capabilities()
 	ss.ok("", "TLS is on")
-}
-
-// connection state for channel binding; nil without TLS 1.3.
-func (ss *session) tls() *tls.ConnectionState {
-	c, ok := ss.conn.(*tls.Conn)
-	if !ok {
-		return nil
-	}
-	state := c.ConnectionState()
-	if state.Version < tls.VersionTLS13 {
-		return nil
-	}
-	return &state
 }

@@ -91,7 +91,7 @@ func FuzzCommands(f *testing.F) {
 		}
 		nc := &script{Reader: strings.NewReader(text)}
 		ss := newSession(s, nc, admission.Source(nc.RemoteAddr()))
-		ss.serve(false)
+		ss.Serve(false)
 		got := nc.String()
 		if !strings.HasPrefix(got, "+OK mx.ryan.example") || !strings.HasSuffix(got, "\r\n") || strings.Count(got, "\n") != strings.Count(got, "\r\n") {
 			t.Errorf("%q is answered with %q", text, got)

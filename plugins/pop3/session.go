@@ -95,13 +95,15 @@ func (w writer) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// leave asks the client to go as soon as it waits.
-func (ss *session) leave() {
+// Leave is part of connections.Session.
+func (ss *session) Leave() {
 	ss.going.Store(true)
 	ss.raw.SetReadDeadline(time.Unix(1, 0))
 }
 
-func (ss *session) serve(implicitTLS bool) {
+// Serve is part of connections.Session.
+func (ss *session) Serve(implicitTLS bool) {
+	defer ss.close()
 	nc, secure := ss.raw, false
 	if implicitTLS {
 		c, err := ss.s.handshake(ss.raw, ss.begun.Add(ss.s.config.LoginTimeout))
@@ -122,6 +124,14 @@ func (ss *session) serve(implicitTLS bool) {
 		ss.command(line)
 	}
 	_ = ss.settle()
+}
+
+func (ss *session) close() {
+	ss.release()
+	if ss.conn != nil {
+		// TLS says that nothing follows; clients tell that from a cut.
+		ss.conn.Close()
+	}
 }
 
 var errTooLong = errors.New("line too long")

@@ -1,5 +1,5 @@
 // Package admission decides who may come in: connections per address and per
-// account, and how long a wrong password makes its sender wait. Both access
+// account, and how long a wrong password makes its sender wait. The access
 // plugins use it. It does not check passwords.
 package admission
 
