@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
+	"github.com/stagecoach-mta/stagecoach/sdk/expression"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
@@ -89,7 +90,7 @@ func (l *loader) topLevel() {
 				continue
 			}
 			if old := first[name]; old != nil {
-				d := l.err(a.NameRange, name+" is set twice; the first is at "+at(old.NameRange), "Keep one of the two.")
+				d := l.err(a.NameRange, name+" is set twice; the first is at "+expression.At(old.NameRange), "Keep one of the two.")
 				d.Also = place(old.NameRange)
 			}
 			first[name] = a

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
-	"github.com/zclconf/go-cty/cty"
 
 	"github.com/stagecoach-mta/stagecoach/sdk/address"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
@@ -228,8 +227,8 @@ func (l *loader) checkRoutes() {
 				fmt.Sprintf("Move it above route %q, or give that one a when.", always.Name)).Also = place(always.Range)
 			continue
 		}
-		if c.When != nil && !c.When.broken {
-			when := strings.Join(strings.Fields(c.When.source), " ")
+		if c.When != nil && !c.broken {
+			when := strings.Join(strings.Fields(c.When.Source()), " ")
 			if first := asked[when]; first != nil {
 				l.err(c.Range, fmt.Sprintf("route %q is never reached: route %q at %s:%d has the same when", c.Name, first.Name,
 					first.Range.Filename, first.Range.Start.Line), "Remove one of the two, or change its when.").Also = place(first.Range)
@@ -239,7 +238,7 @@ func (l *loader) checkRoutes() {
 				asked[when] = c
 			}
 		}
-		known, taken := constantWhen(c.When, nil)
+		known, taken := c.decided(nil)
 		if known && !taken {
 			l.warn(c.When.Range(), fmt.Sprintf("route %q is never taken: its when is always false", c.Name), "Remove the route, or correct its when.")
 		}
@@ -249,27 +248,16 @@ func (l *loader) checkRoutes() {
 	}
 }
 
-// constantWhen evaluates a condition with as much as is known: nothing, or the
+// decided is the route's condition with as much as is known: nothing, or the
 // recipient. known is false if it depends on more.
-func constantWhen(e *Expr, recipient *string) (known, taken bool) {
-	if e == nil {
+func (r *Route) decided(recipient *string) (known, taken bool) {
+	switch {
+	case r.When == nil:
 		return true, true
-	}
-	if e.broken {
+	case r.broken:
 		return false, false
 	}
-	ctx := e.unknown()
-	if recipient != nil {
-		m := mailbox(*recipient, "", "").AsValueMap()
-		m["account"] = cty.UnknownVal(cty.String)
-		ctx.Variables["recipient"] = cty.ObjectVal(m)
-	}
-	v, diags := e.syntax.Value(ctx)
-	v, _ = v.Unmark()
-	if diags.HasErrors() || !v.IsKnown() || v.IsNull() || v.Type() != cty.Bool {
-		return false, false
-	}
-	return true, v.True()
+	return r.When.Decided(recipient)
 }
 
 // checkRedirects follows redirects to fixed addresses: one that is certain to
@@ -311,7 +299,7 @@ func (l *loader) checkRedirects() {
 // fixedAddress is a redirect's one address, if it is the same for every mail,
 // and no secret that a complaint would tell.
 func (l *loader) fixedAddress(e *Expr) (string, bool) {
-	if len(e.uses) > 0 || slices.Contains(l.secrets, e.Range()) {
+	if !e.Constant() || slices.Contains(l.secrets, e.Range()) {
 		return "", false
 	}
 	list, err := e.Strings(&Env{})
@@ -327,7 +315,7 @@ func (l *loader) fixedAddress(e *Expr) (string, bool) {
 // certainRoute is the route that surely takes a recipient; nil if it depends.
 func (l *loader) certainRoute(recipient string) *Route {
 	for _, c := range l.cfg.Routes {
-		known, taken := constantWhen(c.When, &recipient)
+		known, taken := c.decided(&recipient)
 		if !known {
 			return nil
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 
+	"github.com/stagecoach-mta/stagecoach/sdk/expression"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
@@ -250,7 +251,16 @@ type Route struct {
 	Discard  bool
 
 	Range hcl.Range
+	// broken: a complaint was made of When; nothing may be concluded from its value.
+	broken bool
 }
+
+// Expr, Env and Message are what a route is decided by.
+type (
+	Expr    = expression.Expr
+	Env     = expression.Env
+	Message = expression.Message
+)
 
 // Final reports whether a taken route ends the search.
 func (r *Route) Final() bool {

@@ -1,10 +1,8 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -14,6 +12,7 @@ import (
 	"github.com/zclconf/go-cty/cty/convert"
 
 	"github.com/stagecoach-mta/stagecoach/sdk/address"
+	"github.com/stagecoach-mta/stagecoach/sdk/expression"
 )
 
 // constant evaluates an attribute whose value is the same for every mail. ok is
@@ -51,14 +50,11 @@ func (l *loader) compile(x hclsyntax.Expression, what string, want cty.Type, lis
 	if !l.checkNames(x, true) {
 		return nil
 	}
-	useOwnOperators(x)
-	joinTagKeys(x)
-	scope := l.scope(x.Range().Filename)
-	e := &Expr{syntax: x, scope: scope, uses: x.Variables(), source: l.text(x.Range())}
-	if !l.compared(x, e.unknown()) {
+	e := expression.New(x, l.scope(x.Range().Filename), l.text(x.Range()))
+	if !l.compared(x, e.Unknown()) {
 		return nil
 	}
-	v, diags := x.Value(e.unknown())
+	v, diags := x.Value(e.Unknown())
 	l.keepSecret(v, x)
 	if !l.evalErrors(diags, x) {
 		return nil
@@ -74,44 +70,18 @@ func (l *loader) compile(x hclsyntax.Expression, what string, want cty.Type, lis
 	}
 	switch {
 	case want == cty.Bool && t != cty.Bool:
-		l.err(x.Range(), fmt.Sprintf("%s must be true or false, and this is %s", what, typeName(t)),
+		l.err(x.Range(), fmt.Sprintf("%s must be true or false, and this is %s", what, expression.TypeName(t)),
 			"Compare something: recipient.domain == \"ryan.example\", or ask: has(directory.file.people, recipient).")
 		return nil
 	case want == cty.String && !isText:
 		remedy := "Write it in quotes; \"${recipient.local}\" puts a value into a string."
-		if t.Equals(mailboxType) {
-			remedy = fmt.Sprintf("Write %s.address.", e.source)
+		if t.Equals(expression.MailboxType) {
+			remedy = fmt.Sprintf("Write %s.address.", e.Source())
 		}
-		l.err(x.Range(), fmt.Sprintf("%s must be a string, and this is %s", what, typeName(t)), remedy)
+		l.err(x.Range(), fmt.Sprintf("%s must be a string, and this is %s", what, expression.TypeName(t)), remedy)
 		return nil
 	}
 	return e
-}
-
-// unknown is the scope of the check at load time.
-func (e *Expr) unknown() *hcl.EvalContext {
-	ctx := e.scope.NewChild()
-	ctx.Variables = map[string]cty.Value{}
-	for name, t := range variables {
-		ctx.Variables[name] = unknownOf(t)
-	}
-	ctx.Functions = map[string]functionType{"has": hasFunc(nil)}
-	return ctx
-}
-
-// unknownOf keeps an object's attributes, so that the check knows their types.
-func unknownOf(t cty.Type) cty.Value {
-	if !t.IsObjectType() {
-		if t == cty.DynamicPseudoType {
-			return cty.DynamicVal
-		}
-		return cty.UnknownVal(t).RefineNotNull()
-	}
-	m := map[string]cty.Value{}
-	for name, at := range t.AttributeTypes() {
-		m[name] = unknownOf(at)
-	}
-	return cty.ObjectVal(m)
 }
 
 // text is the source of a range, to be shown.
@@ -122,7 +92,7 @@ func (l *loader) text(r hcl.Range) string {
 	return string(r.SliceBytes(l.src[r.Filename]))
 }
 
-// checkNames complains about variables, attributes and references that do not
+// checkNames complains about expression.Variables, attributes and references that do not
 // exist. mail says whether the expression sees one.
 func (l *loader) checkNames(x hclsyntax.Expression, mail bool) bool {
 	ok := true
@@ -132,13 +102,13 @@ func (l *loader) checkNames(x hclsyntax.Expression, mail bool) bool {
 			ok = l.resolve(t) != nil && ok
 			continue
 		}
-		typ, known := variables[root]
+		typ, known := expression.Variables[root]
 		switch {
 		case !known:
 			ok = false
 			names := slices.Collect(maps.Keys(referable))
 			if mail {
-				names = append(names, slices.Collect(maps.Keys(variables))...)
+				names = append(names, slices.Collect(maps.Keys(expression.Variables))...)
 			}
 			remedy := didYouMean(root, names)
 			switch {
@@ -150,7 +120,7 @@ func (l *loader) checkNames(x hclsyntax.Expression, mail bool) bool {
 			case len(t) == 1 && !mail:
 				remedy = fmt.Sprintf("A string stands in quotes: %q.", root)
 			case mail:
-				remedy = "Known are: " + strings.Join(slices.Sorted(maps.Keys(variables)), ", ") + "; a string stands in quotes."
+				remedy = "Known are: " + strings.Join(slices.Sorted(maps.Keys(expression.Variables)), ", ") + "; a string stands in quotes."
 			}
 			l.err(t[0].SourceRange(), fmt.Sprintf("There is no variable %q", root), remedy)
 		case !mail:
@@ -166,7 +136,7 @@ func (l *loader) checkNames(x hclsyntax.Expression, mail bool) bool {
 
 // checkAttributes follows a traversal as far as the types are objects.
 func (l *loader) checkAttributes(t hcl.Traversal, typ cty.Type) bool {
-	steps := stepNames(t)
+	steps := expression.StepNames(t)
 	for i := 1; i < len(steps); i++ {
 		path := strings.Join(steps[:i], ".")
 		if !typ.IsObjectType() {
@@ -194,7 +164,7 @@ func (l *loader) evalErrors(diags hcl.Diagnostics, x hclsyntax.Expression) bool 
 		if d.Subject != nil {
 			r = *d.Subject
 		}
-		text, remedy := explainEval(d)
+		text, remedy := expression.Explain(d)
 		call, inCall := d.Expression.(*hclsyntax.FunctionCallExpr)
 		switch {
 		case inCall && strings.HasSuffix(d.Summary, "enough function arguments"), inCall && d.Summary == "Too many function arguments":
@@ -223,33 +193,9 @@ func (l *loader) evalErrors(diags hcl.Diagnostics, x hclsyntax.Expression) bool 
 	return !diags.HasErrors()
 }
 
-var functionArgument = regexp.MustCompile(`(?s)^Invalid value for "(\w+)" parameter: (.*?)\.?$`)
-
-// explainEval is one of HCL's complaints, shorter.
-func explainEval(d *hcl.Diagnostic) (text, remedy string) {
-	text = strings.TrimSuffix(d.Detail, ".")
-	extra, inCall := hcl.DiagnosticExtra[hclsyntax.FunctionCallDiagExtra](d)
-	if !inCall {
-		return text, ""
-	}
-	name := extra.CalledFunctionName()
-	if m := functionArgument.FindStringSubmatch(d.Detail); m != nil {
-		return fmt.Sprintf("Wrong %s in %s(): %s", m[1], name, m[2]), ""
-	}
-	var known remedied
-	err := extra.FunctionCallError()
-	if errors.As(err, &known) {
-		return known.text, known.remedy
-	}
-	if err != nil {
-		return fmt.Sprintf("%s(): %s", name, err), ""
-	}
-	return text, ""
-}
-
 // bareMailbox is the remedy for lower(recipient) and its like.
 func bareMailbox(x hcl.Expression) string {
-	if t, ok := x.(*hclsyntax.ScopeTraversalExpr); ok && len(t.Traversal) == 1 && variables[t.Traversal.RootName()].Equals(mailboxType) {
+	if t, ok := x.(*hclsyntax.ScopeTraversalExpr); ok && len(t.Traversal) == 1 && expression.Variables[t.Traversal.RootName()].Equals(expression.MailboxType) {
 		return fmt.Sprintf("Write %s.address.", t.Traversal.RootName())
 	}
 	return ""
@@ -257,7 +203,7 @@ func bareMailbox(x hcl.Expression) string {
 
 // checkAddress complains about a redirect or copy to what is no address.
 func (l *loader) checkAddress(e *Expr) {
-	if e == nil || len(e.uses) > 0 {
+	if e == nil || !e.Constant() {
 		return
 	}
 	list, err := e.Strings(&Env{})

@@ -1,229 +1,17 @@
 package config
 
 import (
-	"errors"
 	"fmt"
-	"net/netip"
-	"reflect"
-	"regexp"
 	"strings"
 
-	"github.com/hashicorp/hcl/v2/ext/tryfunc"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/function"
-	"github.com/zclconf/go-cty/cty/function/stdlib"
+
+	"github.com/stagecoach-mta/stagecoach/sdk/expression"
 )
-
-type functionType = function.Function
-
-// reference is the value of directory.file.people in an expression.
-type reference struct{ kind, ref string }
-
-var referenceType = cty.Capsule("reference", reflect.TypeFor[reference]())
-
-// remedied is a function's error that knows what to write instead.
-type remedied struct{ text, remedy string }
-
-func (e remedied) Error() string { return e.text }
 
 // secret marks what came from file() or env(): it is never printed.
 type secret struct{}
-
-// functions that every expression may call. env and file are added by the
-// loader, has by each evaluation.
-func functions() map[string]function.Function {
-	return map[string]function.Function{
-		"lower": stdlib.LowerFunc, "upper": stdlib.UpperFunc, "title": stdlib.TitleFunc,
-		"trim": stdlib.TrimFunc, "trimspace": stdlib.TrimSpaceFunc,
-		"trimprefix": stdlib.TrimPrefixFunc, "trimsuffix": stdlib.TrimSuffixFunc,
-		"split": stdlib.SplitFunc, "join": stdlib.JoinFunc, "replace": stdlib.ReplaceFunc,
-		"format": stdlib.FormatFunc, "substr": stdlib.SubstrFunc, "strlen": stdlib.StrlenFunc,
-		"regex": stdlib.RegexFunc, "regexall": stdlib.RegexAllFunc,
-		"startswith":  stringTest("prefix", strings.HasPrefix),
-		"endswith":    stringTest("suffix", strings.HasSuffix),
-		"strcontains": stringTest("part", strings.Contains),
-		"matches":     matchesFunc,
-
-		"contains": stdlib.ContainsFunc, "length": stdlib.LengthFunc, "concat": stdlib.ConcatFunc,
-		"distinct": stdlib.DistinctFunc, "element": stdlib.ElementFunc, "flatten": stdlib.FlattenFunc,
-		"keys": stdlib.KeysFunc, "values": stdlib.ValuesFunc, "lookup": stdlib.LookupFunc,
-		"merge": stdlib.MergeFunc, "range": stdlib.RangeFunc, "reverse": stdlib.ReverseListFunc,
-		"sort": stdlib.SortFunc, "slice": stdlib.SliceFunc,
-		"anytrue": boolList(true), "alltrue": boolList(false),
-		"min": stdlib.MinFunc, "max": stdlib.MaxFunc, "abs": stdlib.AbsoluteFunc,
-		"floor": stdlib.FloorFunc, "ceil": stdlib.CeilFunc,
-
-		"cidr_contains": cidrContainsFunc,
-		"is_private":    addressTest(func(a netip.Addr) bool { return a.IsPrivate() }),
-		"is_loopback":   addressTest(func(a netip.Addr) bool { return a.IsLoopback() }),
-
-		"try": tryfunc.TryFunc, "can": tryfunc.CanFunc, "coalesce": stdlib.CoalesceFunc,
-		"tostring": stdlib.MakeToFunc(cty.String), "tonumber": stdlib.MakeToFunc(cty.Number),
-		"tobool": stdlib.MakeToFunc(cty.Bool), "tolist": stdlib.MakeToFunc(cty.List(cty.DynamicPseudoType)),
-	}
-}
-
-// stringTest is false for null: an unset tag has no suffix.
-func stringTest(what string, test func(s, part string) bool) function.Function {
-	return function.New(&function.Spec{
-		Params: []function.Parameter{nullable("string", cty.String), {Name: what, Type: cty.String}},
-		Type:   function.StaticReturnType(cty.Bool),
-		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-			if args[0].IsNull() {
-				return cty.False, nil
-			}
-			return cty.BoolVal(test(args[0].AsString(), args[1].AsString())), nil
-		},
-	})
-}
-
-// matches(pattern, string) with Go's RE2 syntax, anywhere in the string.
-var matchesFunc = function.New(&function.Spec{
-	Params: []function.Parameter{{Name: "pattern", Type: cty.String}, nullable("string", cty.String)},
-	Type: func(args []cty.Value) (cty.Type, error) {
-		// A literal pattern is checked even while the string is unknown.
-		if args[0].IsKnown() && !args[0].IsMarked() {
-			if _, err := regexp.Compile(args[0].AsString()); err != nil {
-				return cty.Bool, function.NewArgError(0, regexpError(err))
-			}
-		}
-		return cty.Bool, nil
-	},
-	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-		re, err := regexp.Compile(args[0].AsString())
-		if err != nil {
-			return cty.False, function.NewArgError(0, regexpError(err))
-		}
-		return cty.BoolVal(!args[1].IsNull() && re.MatchString(args[1].AsString())), nil
-	},
-})
-
-func regexpError(err error) error {
-	return errors.New(strings.TrimPrefix(err.Error(), "error parsing regexp: "))
-}
-
-func boolList(wanted bool) function.Function {
-	return function.New(&function.Spec{
-		Params: []function.Parameter{{Name: "list", Type: cty.List(cty.Bool)}},
-		Type:   function.StaticReturnType(cty.Bool),
-		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-			for _, v := range args[0].AsValueSlice() {
-				if !v.IsKnown() {
-					return cty.UnknownVal(cty.Bool), nil
-				}
-				if !v.IsNull() && v.True() == wanted || v.IsNull() && !wanted {
-					return cty.BoolVal(wanted), nil
-				}
-			}
-			return cty.BoolVal(!wanted), nil
-		},
-	})
-}
-
-// cidr_contains(networks, ip): one network or a list of them.
-var cidrContainsFunc = function.New(&function.Spec{
-	Params: []function.Parameter{
-		{Name: "networks", Type: cty.DynamicPseudoType},
-		nullable("ip", cty.String),
-	},
-	Type: func(args []cty.Value) (cty.Type, error) {
-		_, err := prefixesOf(args[0])
-		return cty.Bool, err
-	},
-	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-		nets, err := prefixesOf(args[0])
-		if err != nil || args[1].IsNull() {
-			return cty.False, err
-		}
-		ip, err := netip.ParseAddr(args[1].AsString())
-		if err != nil {
-			// No address (a unix socket): it lies in no network.
-			return cty.False, nil
-		}
-		for _, n := range nets {
-			if n.Contains(ip.Unmap()) {
-				return cty.True, nil
-			}
-		}
-		return cty.False, nil
-	},
-})
-
-func prefixesOf(v cty.Value) ([]netip.Prefix, error) {
-	if !v.IsWhollyKnown() {
-		return nil, nil
-	}
-	v, _ = v.UnmarkDeep()
-	list := []cty.Value{v}
-	if v.CanIterateElements() {
-		list = v.AsValueSlice()
-	}
-	var out []netip.Prefix
-	for _, x := range list {
-		if x.IsNull() || x.Type() != cty.String {
-			return nil, function.NewArgErrorf(0, "a network or a list of networks is wanted")
-		}
-		p, err := parsePrefix(x.AsString())
-		if err != nil {
-			return nil, function.NewArgErrorf(0, "write 192.0.2.0/24 or 2001:db8::/32")
-		}
-		out = append(out, p)
-	}
-	return out, nil
-}
-
-func addressTest(test func(netip.Addr) bool) function.Function {
-	return function.New(&function.Spec{
-		Params: []function.Parameter{nullable("ip", cty.String)},
-		Type:   function.StaticReturnType(cty.Bool),
-		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-			if args[0].IsNull() {
-				return cty.False, nil
-			}
-			ip, err := netip.ParseAddr(args[0].AsString())
-			return cty.BoolVal(err == nil && test(ip.Unmap())), nil
-		},
-	})
-}
-
-// hasFunc is has(directory, address or recipient). ask nil: unknown, as when
-// the files are checked: has() is then only type-checked.
-func hasFunc(ask func(ref, address string) (bool, error)) function.Function {
-	return function.New(&function.Spec{
-		Params: []function.Parameter{
-			{Name: "directory", Type: referenceType},
-			{Name: "address", Type: cty.DynamicPseudoType, AllowNull: true},
-		},
-		Type: func(args []cty.Value) (cty.Type, error) {
-			if args[0].IsKnown() {
-				if r := args[0].EncapsulatedValue().(*reference); r.kind != "directory" {
-					return cty.Bool, function.NewArgErrorf(0, "%s is no directory", r.ref)
-				}
-			}
-			if t := args[1].Type(); t != cty.String && t != cty.DynamicPseudoType && !t.Equals(mailboxType) {
-				return cty.Bool, function.NewArgErrorf(1, "an address is wanted, such as recipient")
-			}
-			return cty.Bool, nil
-		},
-		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-			whom := args[1]
-			if ask == nil {
-				return cty.UnknownVal(cty.Bool), nil
-			}
-			if !whom.IsNull() && whom.Type().Equals(mailboxType) {
-				whom = whom.GetAttr("address")
-			}
-			if whom.IsNull() {
-				return cty.False, nil
-			}
-			if whom.Type() != cty.String {
-				return cty.False, function.NewArgErrorf(1, "an address is wanted, such as recipient")
-			}
-			ok, err := ask(args[0].EncapsulatedValue().(*reference).ref, whom.AsString())
-			return cty.BoolVal(ok), err
-		},
-	})
-}
 
 // envFunc is env(name) or env(name, default).
 func envFunc(getenv func(string) (string, bool)) function.Function {
@@ -239,8 +27,8 @@ func envFunc(getenv func(string) (string, bool)) function.Function {
 				return args[1], nil
 			}
 			name := args[0].AsString()
-			return cty.NilVal, remedied{fmt.Sprintf("The environment variable %s is not set", name),
-				fmt.Sprintf("Set it, or give a default: env(%q, \"…\").", name)}
+			return cty.NilVal, expression.Remedied{Text: fmt.Sprintf("The environment variable %s is not set", name),
+				Remedy: fmt.Sprintf("Set it, or give a default: env(%q, \"…\").", name)}
 		},
 	})
 }

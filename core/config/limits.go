@@ -9,6 +9,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/stagecoach-mta/stagecoach/sdk/expression"
 )
 
 // Rate is so many in that time; the zero value is no limit.
@@ -84,7 +86,7 @@ func (r *reader) labelled(name, example string, each func(label string, at hcl.R
 		}
 		label := strings.ToLower(b.Labels[0])
 		if old, again := first[label]; again {
-			d := r.l.err(header(b), fmt.Sprintf("A second block %s; the first is at %s", blockName(b), at(old)), "Keep one of the two.")
+			d := r.l.err(header(b), fmt.Sprintf("A second block %s; the first is at %s", blockName(b), expression.At(old)), "Keep one of the two.")
 			d.Also = place(old)
 			continue
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/function"
 
+	"github.com/stagecoach-mta/stagecoach/sdk/expression"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
@@ -83,7 +84,7 @@ func Load(ctx context.Context, paths []string, opts Options) (*Config, Diagnosti
 		ctx:        ctx, opts: opts, cfg: &Config{},
 		symbols:   map[string]*symbol{},
 		describes: map[string]*v1.DescribeResponse{},
-		functions: functions(),
+		functions: expression.Functions(),
 	}
 	l.functions["env"] = envFunc(opts.Getenv)
 	l.cfg.sources = l.src
@@ -216,10 +217,10 @@ func (l *loader) scope(filename string) *hcl.EvalContext {
 		p = l.path(p, hcl.Range{Filename: filename})
 		b, err := l.opts.FS.ReadFile(p)
 		if err != nil {
-			return nil, remedied{fmt.Sprintf("%s cannot be read: %s", p, reason(err)), relativeRemedy}
+			return nil, expression.Remedied{Text: fmt.Sprintf("%s cannot be read: %s", p, reason(err)), Remedy: relativeRemedy}
 		}
 		if !utf8.Valid(b) {
-			return nil, remedied{p + " is no text", "It must be UTF-8; put other data where a plugin reads it itself."}
+			return nil, expression.Remedied{Text: p + " is no text", Remedy: "It must be UTF-8; put other data where a plugin reads it itself."}
 		}
 		return b, nil
 	})

@@ -10,6 +10,8 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
+
+	"github.com/stagecoach-mta/stagecoach/sdk/expression"
 )
 
 // compared looks at both sides of every operator: HCL converts what it can, and
@@ -20,19 +22,19 @@ func (l *loader) compared(x hclsyntax.Expression, ctx *hcl.EvalContext) bool {
 	_ = hclsyntax.VisitAll(x, func(n hclsyntax.Node) hcl.Diagnostics {
 		switch n := n.(type) {
 		case *hclsyntax.UnaryOpExpr:
-			if n.Op == opNot {
+			if n.Op == expression.Not {
 				good = l.logical(n.Val, "!", ctx) && good
 			}
 		case *hclsyntax.BinaryOpExpr:
 			switch n.Op {
 			case hclsyntax.OpEqual, hclsyntax.OpNotEqual:
 				good = l.equal(n, ctx) && good
-			case opAnd, opOr:
-				word := map[*hclsyntax.Operation]string{opAnd: "&&", opOr: "||"}[n.Op]
+			case expression.And, expression.Or:
+				word := map[*hclsyntax.Operation]string{expression.And: "&&", expression.Or: "||"}[n.Op]
 				good = l.logical(n.LHS, word, ctx) && good
 				good = l.logical(n.RHS, word, ctx) && good
-			case ownOperators[hclsyntax.OpGreaterThan], ownOperators[hclsyntax.OpGreaterThanOrEqual],
-				ownOperators[hclsyntax.OpLessThan], ownOperators[hclsyntax.OpLessThanOrEqual]:
+			case expression.Operators[hclsyntax.OpGreaterThan], expression.Operators[hclsyntax.OpGreaterThanOrEqual],
+				expression.Operators[hclsyntax.OpLessThan], expression.Operators[hclsyntax.OpLessThanOrEqual]:
 				good = l.numeric(n.LHS, ctx) && good
 				good = l.numeric(n.RHS, ctx) && good
 			}
@@ -58,7 +60,7 @@ func (l *loader) logical(x hclsyntax.Expression, op string, ctx *hcl.EvalContext
 	if !ok || v.Type() == cty.Bool {
 		return true
 	}
-	l.err(x.Range(), fmt.Sprintf("%s wants true or false beside it, and this is %s", op, typeName(v.Type())),
+	l.err(x.Range(), fmt.Sprintf("%s wants true or false beside it, and this is %s", op, expression.TypeName(v.Type())),
 		"Compare it with something: recipient.domain == \"ryan.example\".")
 	return false
 }
@@ -77,7 +79,7 @@ func (l *loader) numeric(x hclsyntax.Expression, ctx *hcl.EvalContext) bool {
 			remedy = fmt.Sprintf("Sizes are octets here: write %d.", n)
 		}
 	}
-	l.err(x.Range(), fmt.Sprintf("< and > compare numbers, and this is %s", typeName(v.Type())), remedy)
+	l.err(x.Range(), fmt.Sprintf("< and > compare numbers, and this is %s", expression.TypeName(v.Type())), remedy)
 	return false
 }
 
@@ -86,12 +88,12 @@ func (l *loader) numeric(x hclsyntax.Expression, ctx *hcl.EvalContext) bool {
 func (l *loader) equal(n *hclsyntax.BinaryOpExpr, ctx *hcl.EvalContext) bool {
 	for _, side := range []hclsyntax.Expression{n.LHS, n.RHS} {
 		t, ok := side.(*hclsyntax.ScopeTraversalExpr)
-		if !ok || len(t.Traversal) != 1 || !variables[t.Traversal.RootName()].IsObjectType() {
+		if !ok || len(t.Traversal) != 1 || !expression.Variables[t.Traversal.RootName()].IsObjectType() {
 			continue
 		}
 		name := t.Traversal.RootName()
-		remedy := fmt.Sprintf("Compare one of its attributes: %s.", strings.Join(slices.Sorted(maps.Keys(variables[name].AttributeTypes())), ", "))
-		if variables[name].Equals(mailboxType) {
+		remedy := fmt.Sprintf("Compare one of its attributes: %s.", strings.Join(slices.Sorted(maps.Keys(expression.Variables[name].AttributeTypes())), ", "))
+		if expression.Variables[name].Equals(expression.MailboxType) {
 			remedy = fmt.Sprintf("Write %s.address or %s.domain.", name, name)
 		}
 		l.err(side.Range(), fmt.Sprintf("%s is an object and never equals anything", name), remedy)
@@ -116,7 +118,7 @@ func (l *loader) equal(n *hclsyntax.BinaryOpExpr, ctx *hcl.EvalContext) bool {
 	case x == cty.Bool || y == cty.Bool:
 		remedy = "Write true and false without quotes."
 	}
-	l.err(n.Range(), fmt.Sprintf("%s never equals %s", capital(typeName(x)), typeName(y)), remedy)
+	l.err(n.Range(), fmt.Sprintf("%s never equals %s", capital(expression.TypeName(x)), expression.TypeName(y)), remedy)
 	return false
 }
 

@@ -14,6 +14,7 @@ import (
 	ctyjson "github.com/zclconf/go-cty/cty/json"
 
 	"github.com/stagecoach-mta/stagecoach/sdk/address"
+	"github.com/stagecoach-mta/stagecoach/sdk/expression"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 	"github.com/stagecoach-mta/stagecoach/sdk/schema"
 )
@@ -315,13 +316,13 @@ func semanticCheck(semantic string) (check func(string) error, remedy string) {
 	case "size":
 		return func(s string) error { _, err := parseSize(s); return err }, sizeRemedy
 	case "cidr":
-		return func(s string) error { _, err := parsePrefix(s); return err }, prefixRemedy
+		return func(s string) error { _, err := expression.ParseNetwork(s); return err }, prefixRemedy
 	case "hostport":
 		return func(s string) error { _, _, err := splitHostPort(s); return err }, `Write "host.ryan.example:783" or "127.0.0.1:783".`
 	case "regexp":
 		return func(s string) error {
 			if _, err := regexp.Compile(s); err != nil {
-				return fmt.Errorf("is no regular expression: %w", regexpError(err))
+				return fmt.Errorf("is no regular expression: %w", expression.RegexpError(err))
 			}
 			return nil
 		}, regexpRemedy
@@ -346,10 +347,10 @@ func (l *loader) useReferences(i *Instance, v cty.Value, x hclsyntax.Expression)
 		return v
 	}
 	out, err := cty.Transform(v, func(_ cty.Path, s cty.Value) (cty.Value, error) {
-		if s.IsMarked() || s.Type() != referenceType || s.IsNull() || !s.IsKnown() {
+		if s.IsMarked() || s.Type() != expression.ReferenceType || s.IsNull() || !s.IsKnown() {
 			return s, nil
 		}
-		ref := s.EncapsulatedValue().(*reference).ref
+		ref := s.EncapsulatedValue().(*expression.Reference).Ref
 		if sym := l.symbols[ref]; sym != nil && sym.instance != nil && !slices.Contains(i.Uses, sym.instance) {
 			i.Uses = append(i.Uses, sym.instance)
 		}

@@ -11,6 +11,8 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
+
+	"github.com/stagecoach-mta/stagecoach/sdk/expression"
 )
 
 // reader takes the attributes of one block by name and type. What nobody asked
@@ -88,12 +90,12 @@ func (r *reader) convert(name string, v cty.Value, want cty.Type, x hclsyntax.Ex
 			remedy = "Write digits, without quotes."
 		case want.IsMapType():
 			remedy = fmt.Sprintf("Write %s = { name = \"value\" }.", name)
-		case want == cty.String && v.Type() == referenceType:
+		case want == cty.String && v.Type() == expression.ReferenceType:
 			remedy = "Write it in quotes."
 		case want.IsListType() && (v.Type() == cty.String || v.Type() == cty.Number):
 			remedy = fmt.Sprintf("Write it in brackets: %s = [%s].", name, r.l.text(x.Range()))
 		}
-		r.l.err(x.Range(), fmt.Sprintf("%s must be %s, not %s", name, typeName(want), typeName(v.Type())), remedy)
+		r.l.err(x.Range(), fmt.Sprintf("%s must be %s, not %s", name, expression.TypeName(want), expression.TypeName(v.Type())), remedy)
 		return cty.NilVal, false
 	}
 	return got, !got.IsNull()
@@ -259,7 +261,7 @@ func (r *reader) size(name string, into *int64) {
 }
 
 func (r *reader) prefixes(name string, into *[]netip.Prefix) {
-	parsedList(r, name, into, parsePrefix, prefixRemedy)
+	parsedList(r, name, into, expression.ParseNetwork, prefixRemedy)
 }
 
 func (r *reader) listen(into *[]Listen) {

@@ -16,6 +16,7 @@ import (
 	"github.com/zclconf/go-cty/cty/convert"
 
 	"github.com/stagecoach-mta/stagecoach/sdk/address"
+	"github.com/stagecoach-mta/stagecoach/sdk/expression"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
@@ -28,7 +29,7 @@ func (l *loader) route(c *Route, r *reader) {
 		c.When = l.compile(x, "when", cty.Bool, false)
 		if c.When == nil {
 			// A wrong condition must not look like an always-true one.
-			c.When = &Expr{syntax: x, scope: l.scope(x.Range().Filename), source: l.text(x.Range()), broken: true}
+			c.When, c.broken = expression.New(x, l.scope(x.Range().Filename), l.text(x.Range())), true
 		}
 	}
 	c.Filters = r.refs("filters", "filter")
@@ -146,7 +147,7 @@ func (l *loader) replyObject(x hclsyntax.Expression, v cty.Value, out *Reply) bo
 			ok = false
 		}
 		if err != nil {
-			l.err(x.Range(), fmt.Sprintf("reject's %s cannot be %s", name, typeName(a.Type())),
+			l.err(x.Range(), fmt.Sprintf("reject's %s cannot be %s", name, expression.TypeName(a.Type())),
 				`Write reject = { code = 550, enhanced = "5.7.1", text = "…" }.`)
 			ok = false
 		}
@@ -281,7 +282,7 @@ func (l *loader) tagValues(v map[string]cty.Value, within string, at hcl.Range) 
 		default:
 			list, err := stringsOf(a)
 			if err != nil {
-				l.err(at, fmt.Sprintf("The tag %s cannot be %s", strings.TrimPrefix(within+"."+name, "."), typeName(a.Type())), "A tag is a string, a number, true or false, a list of strings, or an object of these.")
+				l.err(at, fmt.Sprintf("The tag %s cannot be %s", strings.TrimPrefix(within+"."+name, "."), expression.TypeName(a.Type())), "A tag is a string, a number, true or false, a list of strings, or an object of these.")
 				continue
 			}
 			out[name] = &v1.Tag{Value: &v1.Tag_List{List: &v1.TagList{Values: list}}}
@@ -299,7 +300,7 @@ func (l *loader) header(x hclsyntax.Expression) map[string][]string {
 	for name, a := range v {
 		list, err := stringsOf(a)
 		if err != nil {
-			l.err(x.Range(), fmt.Sprintf("The header field %s cannot be %s", name, typeName(a.Type())), "Write a string or a list of strings.")
+			l.err(x.Range(), fmt.Sprintf("The header field %s cannot be %s", name, expression.TypeName(a.Type())), "Write a string or a list of strings.")
 			continue
 		}
 		out[name] = list
@@ -314,7 +315,7 @@ func (l *loader) object(x hclsyntax.Expression, name string) (map[string]cty.Val
 	}
 	v, _ = v.UnmarkDeep()
 	if t := v.Type(); !t.IsObjectType() && !t.IsMapType() {
-		l.err(x.Range(), fmt.Sprintf("%s must be an object { … }, not %s", name, typeName(t)), fmt.Sprintf("Write %s = { name = \"value\" }.", name))
+		l.err(x.Range(), fmt.Sprintf("%s must be an object { … }, not %s", name, expression.TypeName(t)), fmt.Sprintf("Write %s = { name = \"value\" }.", name))
 		return nil, false
 	}
 	return v.AsValueMap(), true

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 
+	"github.com/stagecoach-mta/stagecoach/sdk/expression"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
@@ -183,7 +184,7 @@ func (l *loader) references() map[string]cty.Value {
 			if short[s.kind] == nil {
 				short[s.kind] = map[string]cty.Value{}
 			}
-			short[s.kind][steps[1]] = cty.CapsuleVal(referenceType, &reference{kind: s.kind, ref: s.ref})
+			short[s.kind][steps[1]] = cty.CapsuleVal(expression.ReferenceType, &expression.Reference{Kind: s.kind, Ref: s.ref})
 		}
 		if referable[s.kind] != 3 {
 			continue
@@ -194,7 +195,7 @@ func (l *loader) references() map[string]cty.Value {
 		if tree[s.kind][steps[1]] == nil {
 			tree[s.kind][steps[1]] = map[string]cty.Value{}
 		}
-		tree[s.kind][steps[1]][steps[2]] = cty.CapsuleVal(referenceType, &reference{kind: s.kind, ref: s.ref})
+		tree[s.kind][steps[1]][steps[2]] = cty.CapsuleVal(expression.ReferenceType, &expression.Reference{Kind: s.kind, Ref: s.ref})
 	}
 	out := map[string]cty.Value{}
 	for kind, names := range short {
@@ -213,7 +214,7 @@ func (l *loader) references() map[string]cty.Value {
 // resolve finds the block that a traversal refers to, of one of the kinds
 // wanted (any, if none), or complains.
 func (l *loader) resolve(t hcl.Traversal, wanted ...string) *symbol {
-	steps, r := stepNames(t), t.SourceRange()
+	steps, r := expression.StepNames(t), t.SourceRange()
 	n := referable[steps[0]]
 	ref := strings.Join(steps, ".")
 	if n == 0 {

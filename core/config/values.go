@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 	"unicode"
-
-	"github.com/zclconf/go-cty/cty"
 )
 
 var durationUnits = map[string]time.Duration{
@@ -113,25 +111,6 @@ func parseSize(s string) (int64, error) {
 
 const prefixRemedy = `Write a network: "192.0.2.0/24", "2001:db8::/32", or one address.`
 
-// parsePrefix reads a network or a single address.
-func parsePrefix(s string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(s); err == nil {
-		if a.Zone() != "" {
-			return netip.Prefix{}, errors.New("has a zone")
-		}
-		a = a.Unmap()
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(s)
-	if err != nil {
-		return netip.Prefix{}, errors.New("is no network")
-	}
-	if p.Masked() != p {
-		return netip.Prefix{}, fmt.Errorf("has bits set beyond its length: the network is %s", p.Masked())
-	}
-	return p, nil
-}
-
 const listenRemedy = `Write ":25", "127.0.0.1:2525", "[::1]:2525", "tls://:993" (TLS from the first byte), "tcp://:465" (plain start) or "unix:///run/lmtp.sock".`
 
 // implicitPorts are TLS from the first byte (RFC 8314 section 7.3, RFC 8314 section 3).
@@ -199,31 +178,4 @@ func parseSHA256(s string) ([]byte, error) {
 		return nil, errors.New("is no SHA-256 sum")
 	}
 	return b, nil
-}
-
-// typeName is a type in an operator's words.
-func typeName(t cty.Type) string {
-	switch {
-	case t == cty.String:
-		return "a string"
-	case t == cty.Number:
-		return "a number"
-	case t == cty.Bool:
-		return "true or false"
-	case t == referenceType:
-		return "a reference"
-	case t.IsListType() || t.IsSetType():
-		switch t.ElementType() {
-		case cty.String:
-			return "a list of strings"
-		case cty.Number:
-			return "a list of numbers"
-		}
-		return "a list"
-	case t.IsTupleType():
-		return "a list"
-	case t.IsMapType() || t.IsObjectType():
-		return "an object { … }"
-	}
-	return "a value"
 }

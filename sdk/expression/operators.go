@@ -1,4 +1,4 @@
-package config
+package expression
 
 import (
 	"github.com/hashicorp/hcl/v2"
@@ -13,9 +13,9 @@ import (
 // null. (tags.x != "y" is the negation of ==, so it is true when x is unset.)
 // HCL's own operators answer null with an error, or panic; these take their place.
 var (
-	opAnd = &hclsyntax.Operation{Type: cty.Bool, Impl: nullIsFalse(cty.Bool, stdlib.AndFunc), ShortCircuit: decidedBy(false)}
-	opOr  = &hclsyntax.Operation{Type: cty.Bool, Impl: nullIsFalse(cty.Bool, stdlib.OrFunc), ShortCircuit: decidedBy(true)}
-	opNot = &hclsyntax.Operation{Type: cty.Bool, Impl: function.New(&function.Spec{
+	And = &hclsyntax.Operation{Type: cty.Bool, Impl: nullIsFalse(cty.Bool, stdlib.AndFunc), ShortCircuit: decidedBy(false)}
+	Or  = &hclsyntax.Operation{Type: cty.Bool, Impl: nullIsFalse(cty.Bool, stdlib.OrFunc), ShortCircuit: decidedBy(true)}
+	Not = &hclsyntax.Operation{Type: cty.Bool, Impl: function.New(&function.Spec{
 		Params: []function.Parameter{nullable("value", cty.Bool)},
 		Type:   function.StaticReturnType(cty.Bool),
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
@@ -23,10 +23,10 @@ var (
 		},
 	})}
 
-	ownOperators = map[*hclsyntax.Operation]*hclsyntax.Operation{
-		hclsyntax.OpLogicalAnd:         opAnd,
-		hclsyntax.OpLogicalOr:          opOr,
-		hclsyntax.OpLogicalNot:         opNot,
+	Operators = map[*hclsyntax.Operation]*hclsyntax.Operation{
+		hclsyntax.OpLogicalAnd:         And,
+		hclsyntax.OpLogicalOr:          Or,
+		hclsyntax.OpLogicalNot:         Not,
 		hclsyntax.OpGreaterThan:        {Type: cty.Bool, Impl: nullIsFalse(cty.Number, stdlib.GreaterThanFunc)},
 		hclsyntax.OpGreaterThanOrEqual: {Type: cty.Bool, Impl: nullIsFalse(cty.Number, stdlib.GreaterThanOrEqualToFunc)},
 		hclsyntax.OpLessThan:           {Type: cty.Bool, Impl: nullIsFalse(cty.Number, stdlib.LessThanFunc)},
@@ -38,11 +38,11 @@ func useOwnOperators(x hclsyntax.Expression) {
 	_ = hclsyntax.VisitAll(x, func(n hclsyntax.Node) hcl.Diagnostics {
 		switch n := n.(type) {
 		case *hclsyntax.BinaryOpExpr:
-			if own, ok := ownOperators[n.Op]; ok {
+			if own, ok := Operators[n.Op]; ok {
 				n.Op = own
 			}
 		case *hclsyntax.UnaryOpExpr:
-			if own, ok := ownOperators[n.Op]; ok {
+			if own, ok := Operators[n.Op]; ok {
 				n.Op = own
 			}
 		}

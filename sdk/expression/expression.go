@@ -1,4 +1,7 @@
-package config
+// Package expression evaluates what operators ask of a mail in HCL: a route's when,
+// a rule's when. The core checks an expression where it is written; a plugin whose
+// attribute has the semantic "condition" gets its text and evaluates it with Parse.
+package expression
 
 import (
 	"errors"
@@ -9,20 +12,48 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
+	"github.com/zclconf/go-cty/cty/function"
 
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
-// Expr is an expression that is evaluated per recipient. It was type-checked
-// when the files were loaded. Safe for concurrent use.
+// Expr is an expression over one recipient's mail. Safe for concurrent use.
 type Expr struct {
 	syntax hclsyntax.Expression
 	// scope holds functions and references; the variables come with each Env.
 	scope  *hcl.EvalContext
 	uses   []hcl.Traversal
 	source string
-	// broken: a complaint was made of it; nothing may be concluded from its value.
-	broken bool
+}
+
+// New makes an Expr of what was parsed: x, which is changed, and its text. scope
+// holds the functions and what is known beside the mail.
+func New(x hclsyntax.Expression, scope *hcl.EvalContext, source string) *Expr {
+	useOwnOperators(x)
+	joinTagKeys(x)
+	return &Expr{syntax: x, scope: scope, uses: x.Variables(), source: source}
+}
+
+// Parse reads an expression that the core has checked. has(), env() and file() are
+// the core's alone; the error is for who did not come by it.
+func Parse(source string) (*Expr, error) {
+	x, diags := hclsyntax.ParseExpression([]byte(source), "expression", hcl.InitialPos)
+	if diags.HasErrors() {
+		return nil, fmt.Errorf("%q is no expression: %s", source, diags[0].Detail)
+	}
+	e := New(x, &hcl.EvalContext{Functions: Functions()}, source)
+	for _, t := range e.uses {
+		if _, ok := Variables[t.RootName()]; !ok {
+			return nil, fmt.Errorf("%q: there is no variable %q", source, t.RootName())
+		}
+	}
+	if v, diags := x.Value(e.Unknown()); diags.HasErrors() {
+		text, _ := Explain(diags[0])
+		return nil, fmt.Errorf("%q: %s", source, text)
+	} else if t := v.Type(); t != cty.Bool && t != cty.DynamicPseudoType {
+		return nil, fmt.Errorf("%q is %s, not true or false", source, TypeName(t))
+	}
+	return e, nil
 }
 
 // Env is what an expression may ask of one recipient's mail.
@@ -53,12 +84,32 @@ func (e *Expr) Range() hcl.Range { return e.syntax.Range() }
 // Source is the expression as it was written, for explain and logs.
 func (e *Expr) Source() string { return e.source }
 
+// Constant reports whether it reads nothing of the mail.
+func (e *Expr) Constant() bool { return len(e.uses) == 0 }
+
+// Decided evaluates a condition with as much as is known: nothing, or the recipient.
+// known is false if it depends on more.
+func (e *Expr) Decided(recipient *string) (known, value bool) {
+	ctx := e.Unknown()
+	if recipient != nil {
+		m := mailbox(*recipient, "", "").AsValueMap()
+		m["account"] = cty.UnknownVal(cty.String)
+		ctx.Variables["recipient"] = cty.ObjectVal(m)
+	}
+	v, diags := e.syntax.Value(ctx)
+	v, _ = v.Unmark()
+	if diags.HasErrors() || !v.IsKnown() || v.IsNull() || v.Type() != cty.Bool {
+		return false, false
+	}
+	return true, v.True()
+}
+
 // Uses reports whether the expression reads root or anything below it:
 // "message.headers", "tags.spam", "recipient".
 func (e *Expr) Uses(root string) bool {
 	want := strings.Split(root, ".")
 	for _, t := range e.uses {
-		steps := stepNames(t)
+		steps := StepNames(t)
 		n := min(len(steps), len(want))
 		// A shorter reading ("message") reads everything below it too.
 		if strings.Join(steps[:n], ".") == strings.Join(want[:n], ".") {
@@ -81,14 +132,14 @@ func truth(x hclsyntax.Expression, ctx *hcl.EvalContext) (bool, error) {
 	case *hclsyntax.ParenthesesExpr:
 		return truth(x.Expression, ctx)
 	case *hclsyntax.UnaryOpExpr:
-		if x.Op == opNot {
+		if x.Op == Not {
 			v, err := truth(x.Val, ctx)
 			return !v, err
 		}
 	case *hclsyntax.BinaryOpExpr:
-		if x.Op == opAnd || x.Op == opOr {
+		if x.Op == And || x.Op == Or {
 			left, err := truth(x.LHS, ctx)
-			if err != nil || left == (x.Op == opOr) {
+			if err != nil || left == (x.Op == Or) {
 				return left, err
 			}
 			return truth(x.RHS, ctx)
@@ -99,7 +150,7 @@ func truth(x hclsyntax.Expression, ctx *hcl.EvalContext) (bool, error) {
 		return false, err
 	}
 	if v, err = convert.Convert(v, cty.Bool); err != nil {
-		return false, fmt.Errorf("%s: this is %s, not true or false", at(x.Range()), typeName(v.Type()))
+		return false, fmt.Errorf("%s: this is %s, not true or false", At(x.Range()), TypeName(v.Type()))
 	}
 	return v.True(), nil
 }
@@ -111,7 +162,7 @@ func (e *Expr) String(env *Env) (string, error) {
 		return "", err
 	}
 	if v, err = convert.Convert(v, cty.String); err != nil {
-		return "", fmt.Errorf("%s: this is no string", at(e.Range()))
+		return "", fmt.Errorf("%s: this is no string", At(e.Range()))
 	}
 	return v.AsString(), nil
 }
@@ -127,7 +178,7 @@ func (e *Expr) Strings(env *Env) ([]string, error) {
 	}
 	v, err = convert.Convert(v, cty.List(cty.String))
 	if err != nil {
-		return nil, fmt.Errorf("%s: this is neither a string nor a list of strings", at(e.Range()))
+		return nil, fmt.Errorf("%s: this is neither a string nor a list of strings", At(e.Range()))
 	}
 	var out []string
 	for _, x := range v.AsValueSlice() {
@@ -142,16 +193,16 @@ func (e *Expr) Strings(env *Env) ([]string, error) {
 func value(x hclsyntax.Expression, ctx *hcl.EvalContext) (cty.Value, error) {
 	v, diags := x.Value(ctx)
 	if diags.HasErrors() {
-		text, _ := explainEval(diags[0])
+		text, _ := Explain(diags[0])
 		r := x.Range()
 		if diags[0].Subject != nil {
 			r = *diags[0].Subject
 		}
-		return cty.NilVal, fmt.Errorf("%s: %s", at(r), text)
+		return cty.NilVal, fmt.Errorf("%s: %s", At(r), text)
 	}
 	v, _ = v.UnmarkDeep()
 	if !v.IsWhollyKnown() {
-		return cty.NilVal, fmt.Errorf("%s: %w", at(x.Range()), errNoValue)
+		return cty.NilVal, fmt.Errorf("%s: %w", At(x.Range()), errNoValue)
 	}
 	return v, nil
 }
@@ -161,7 +212,8 @@ var (
 	errNoDirectory = errors.New("no directory can be asked here")
 )
 
-func at(r hcl.Range) string {
+// At is a place as it stands before a complaint: FILE:LINE:COLUMN.
+func At(r hcl.Range) string {
 	return fmt.Sprintf("%s:%d:%d", r.Filename, r.Start.Line, r.Start.Column)
 }
 
@@ -173,7 +225,7 @@ func (e *Expr) child(env *Env) *hcl.EvalContext {
 	if ask == nil {
 		ask = func(string, string) (bool, error) { return false, errNoDirectory }
 	}
-	ctx.Functions = map[string]functionType{"has": hasFunc(ask)}
+	ctx.Functions = map[string]function.Function{"has": hasFunc(ask)}
 	for _, t := range e.uses {
 		root := t.RootName()
 		if _, done := ctx.Variables[root]; done {
@@ -193,4 +245,31 @@ func (e *Expr) child(env *Env) *hcl.EvalContext {
 		}
 	}
 	return ctx
+}
+
+// Unknown is the scope in which an expression is checked: every variable with its
+// type and without a value.
+func (e *Expr) Unknown() *hcl.EvalContext {
+	ctx := e.scope.NewChild()
+	ctx.Variables = map[string]cty.Value{}
+	for name, t := range Variables {
+		ctx.Variables[name] = unknownOf(t)
+	}
+	ctx.Functions = map[string]function.Function{"has": hasFunc(nil)}
+	return ctx
+}
+
+// unknownOf keeps an object's attributes, so that the check knows their types.
+func unknownOf(t cty.Type) cty.Value {
+	if !t.IsObjectType() {
+		if t == cty.DynamicPseudoType {
+			return cty.DynamicVal
+		}
+		return cty.UnknownVal(t).RefineNotNull()
+	}
+	m := map[string]cty.Value{}
+	for name, at := range t.AttributeTypes() {
+		m[name] = unknownOf(at)
+	}
+	return cty.ObjectVal(m)
 }

@@ -1,4 +1,4 @@
-package config
+package expression
 
 import (
 	"strings"
@@ -11,11 +11,11 @@ import (
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
-// variables are what an expression may read, with their types. tags has none:
+// Variables are what an expression may read, with their types. tags has none:
 // filters decide at run time what they set.
-var variables = map[string]cty.Type{
-	"sender":    mailboxType,
-	"recipient": mailboxType,
+var Variables = map[string]cty.Type{
+	"sender":    MailboxType,
+	"recipient": MailboxType,
 	"client": cty.Object(map[string]cty.Type{
 		"ip": cty.String, "hello": cty.String, "rdns": cty.String, "user": cty.String,
 		"authenticated": cty.Bool, "tls": cty.Bool, "listener": cty.String, "protocol": cty.String,
@@ -27,7 +27,7 @@ var variables = map[string]cty.Type{
 	"tags": cty.DynamicPseudoType,
 }
 
-var mailboxType = cty.Object(map[string]cty.Type{
+var MailboxType = cty.Object(map[string]cty.Type{
 	"address": cty.String, "local": cty.String, "domain": cty.String,
 	"detail": cty.String, "account": cty.String, "null": cty.Bool,
 })
@@ -66,7 +66,7 @@ func (e *Expr) message(m *Message) cty.Value {
 	}
 	// A field that the message lacks is an empty list, not an error.
 	for _, t := range e.uses {
-		if steps := stepNames(t); len(steps) > 2 && steps[0] == "message" && steps[1] == "headers" {
+		if steps := StepNames(t); len(steps) > 2 && steps[0] == "message" && steps[1] == "headers" {
 			if _, there := headers[steps[2]]; !there {
 				headers[steps[2]] = cty.ListValEmpty(cty.String)
 			}
@@ -93,7 +93,7 @@ func (e *Expr) tags(set map[string]*v1.Tag) cty.Value {
 		if len(t) < 2 || t.RootName() != "tags" {
 			continue
 		}
-		steps := stepNames(t)
+		steps := StepNames(t)
 		if len(steps) < 2 {
 			continue
 		}
@@ -118,7 +118,7 @@ func joinTagKeys(x hclsyntax.Expression) {
 		if !ok || s.Traversal.RootName() != "tags" {
 			return nil
 		}
-		if steps := stepNames(s.Traversal); len(steps) > 2 {
+		if steps := StepNames(s.Traversal); len(steps) > 2 {
 			one := hcl.TraverseAttr{Name: steps[1] + keySeparator + steps[2], SrcRange: hcl.RangeBetween(s.Traversal[1].SourceRange(), s.Traversal[2].SourceRange())}
 			s.Traversal = append(hcl.Traversal{s.Traversal[0], one}, s.Traversal[3:]...)
 		}
@@ -169,9 +169,9 @@ func stringList(values []string) cty.Value {
 	return cty.ListVal(out)
 }
 
-// stepNames are the names of a traversal, message.headers["x"] as
+// StepNames are the names of a traversal, message.headers["x"] as
 // message, headers, x; it ends at the first step that is no name.
-func stepNames(t hcl.Traversal) []string {
+func StepNames(t hcl.Traversal) []string {
 	var out []string
 	for _, s := range t {
 		switch s := s.(type) {
