@@ -51,6 +51,9 @@ var stubs = map[v1.Kind]map[string]*v1.Schema_Block{
 		"authverify": {}, "dkimsign": {},
 		"attachments": {Attributes: []*v1.Schema_Attribute{attr("forbid", `["list","string"]`, "", "", false)}},
 		"greylist":    {Attributes: []*v1.Schema_Attribute{attr("delay", `"string"`, `"5m"`, "duration", false), attr("allow", `["list","string"]`, "", "cidr", false)}},
+		"rules": {Blocks: []*v1.Schema_NestedBlock{{Name: "rule", Block: &v1.Schema_Block{
+			Attributes: []*v1.Schema_Attribute{attr("when", `"string"`, "", "condition", false)},
+		}}}},
 		"headers": {
 			Attributes: []*v1.Schema_Attribute{attr("mode", `"string"`, `"add"`, "", false, "add", "remove"), attr("match", `"string"`, "", "regexp", false),
 				{Name: "secret", Type: []byte(`"string"`), Sensitive: true, OneOf: []string{"x"}}, attr("peer", `"string"`, "", "", false)},

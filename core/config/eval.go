@@ -71,7 +71,7 @@ func (l *loader) compile(x hclsyntax.Expression, what string, want cty.Type, lis
 	switch {
 	case want == cty.Bool && t != cty.Bool:
 		l.err(x.Range(), fmt.Sprintf("%s must be true or false, and this is %s", what, expression.TypeName(t)),
-			"Compare something: recipient.domain == \"ryan.example\", or ask: has(directory.file.people, recipient).")
+			"Compare something: recipient.domain == \"ryan.example\".")
 		return nil
 	case want == cty.String && !isText:
 		remedy := "Write it in quotes; \"${recipient.local}\" puts a value into a string."

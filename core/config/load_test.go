@@ -193,6 +193,35 @@ func TestFolderAndOverrides(t *testing.T) {
 	}
 }
 
+// TestPluginCondition: the plugin gets the text as it was written.
+func TestPluginCondition(t *testing.T) {
+	c, diags := load(t, map[string]string{"a.hcl": `
+filter "rules" "x" {
+  rule { when = tags.spf == "fail" }
+  rule {
+    when = (sender.null && # a notice
+      length(message.headers["list-id"]) == 0)
+  }
+  rule {}
+}
+route "a" {
+  filters = [filter.rules.x]
+  discard = true
+}
+`, "rest.hcl": restOf(t)}, "a.hcl", "rest.hcl")
+	for _, i := range c.Instances {
+		if i.Ref != "filter.rules.x" {
+			continue
+		}
+		want := "{\"rule\":[{\"when\":\"tags.spf == \\\"fail\\\"\"},{\"when\":\"(sender.null \\u0026\\u0026 # a notice\\n      length(message.headers[\\\"list-id\\\"]) == 0)\"},{\"when\":null}]}"
+		if got := string(i.ConfigJSON); got != want {
+			t.Errorf("%s\nwant %s", got, want)
+		}
+		return
+	}
+	t.Fatal(render(t, diags))
+}
+
 func TestPluginConfig(t *testing.T) {
 	c, diags := load(t, map[string]string{"a.hcl": `
 filter "headers" "a" {

@@ -170,6 +170,9 @@ func schemaMistake(b *v1.Schema_Block) string {
 		if err != nil || t.HasDynamicTypes() {
 			return fmt.Sprintf("the type of %q is %s", a.GetName(), a.GetType())
 		}
+		if a.GetSemantic() == conditionSemantic && t != cty.String {
+			return fmt.Sprintf("%q is a condition, and no string", a.GetName())
+		}
 		if len(a.GetDefaultJson()) > 0 {
 			if _, err := ctyjson.Unmarshal(a.GetDefaultJson(), t); err != nil {
 				return fmt.Sprintf("the default of %q is %s", a.GetName(), a.GetDefaultJson())
@@ -261,6 +264,9 @@ func (l *loader) pluginAttribute(i *Instance, r *reader, a *v1.Schema_Attribute,
 	if a.GetSensitive() {
 		l.cover(x)
 	}
+	if a.GetSemantic() == conditionSemantic {
+		return l.pluginCondition(a.GetName(), x)
+	}
 	v, ok := l.constant(x)
 	if !ok {
 		return cty.NilVal, false
@@ -286,6 +292,31 @@ func (l *loader) pluginAttribute(i *Instance, r *reader, a *v1.Schema_Attribute,
 		return s, nil
 	})
 	return v, good
+}
+
+const conditionSemantic = "condition"
+
+// pluginCondition checks an expression over the mail and hands on its text: the
+// plugin evaluates it, and has neither directories nor the core's environment.
+func (l *loader) pluginCondition(name string, x hclsyntax.Expression) (cty.Value, bool) {
+	good := true
+	for _, t := range x.Variables() {
+		if root := t.RootName(); referable[root] > 0 {
+			l.err(t.SourceRange(), fmt.Sprintf("A plugin cannot ask %s", article(root)), "Ask it in a route's when; here stand sender, recipient, client, message and tags.")
+			good = false
+		}
+	}
+	_ = hclsyntax.VisitAll(x, func(n hclsyntax.Node) hcl.Diagnostics {
+		if call, ok := n.(*hclsyntax.FunctionCallExpr); ok && slices.Contains([]string{"has", "env", "file"}, call.Name) && good {
+			l.err(call.Range(), fmt.Sprintf("A plugin cannot call %s()", call.Name), "It can stand in a route's when.")
+			good = false
+		}
+		return nil
+	})
+	if !good || l.compile(x, name, cty.Bool, false) == nil {
+		return cty.NilVal, false
+	}
+	return cty.StringVal(string(x.Range().SliceBytes(l.src[x.Range().Filename]))), true
 }
 
 // checkText checks one string against the schema's one_of and semantic.

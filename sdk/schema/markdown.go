@@ -173,7 +173,7 @@ func often(nb *v1.Schema_NestedBlock) string {
 // quotes.
 func exampleHCL(a *v1.Schema_Attribute) string {
 	e := a.GetExample()
-	if e != "" && AttributeType(a) == cty.String && !strings.HasPrefix(e, `"`) && !strings.Contains(e, "(") {
+	if e != "" && AttributeType(a) == cty.String && a.GetSemantic() != "condition" && !strings.HasPrefix(e, `"`) && !strings.Contains(e, "(") {
 		return strconv.Quote(e)
 	}
 	return e

@@ -46,7 +46,8 @@
 //     (relative ones begin where the file lies that they stand in; the plugin
 //     gets it absolute), "address" (a mail address, or an IP address), "cidr" (a
 //     network, or one IP address), "hostport", "regexp" (RE2). A list's or map's
-//     elements are checked one by one.
+//     elements are checked one by one. "condition" is an expression over the mail
+//     as a route's when is: the plugin gets its text, for sdk/expression.
 //   - sensitive:"true": never printed, in no diagnostic and no log of the core.
 //   - live:"true": the plugin could take a new value without a new process. The
 //     core makes no use of it: whatever changes, it starts a new one and lets the
@@ -211,6 +212,10 @@ func attribute(f field, value reflect.Value) (*v1.Schema_Attribute, error) {
 	}
 	switch a.Semantic {
 	case "", "duration", "size", "path", "address", "cidr", "hostport", "regexp":
+	case "condition":
+		if t != cty.String {
+			return nil, fmt.Errorf("a condition must be a string, not %s", f.Type)
+		}
 	default:
 		return nil, fmt.Errorf("unknown semantic %q", a.Semantic)
 	}

@@ -9,9 +9,11 @@ import (
 	"fmt"
 
 	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/ext/customdecode"
 	"github.com/hashicorp/hcl/v2/hcldec"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/function"
 	ctyjson "github.com/zclconf/go-cty/cty/json"
 
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
@@ -26,7 +28,7 @@ func Decode(s *v1.Schema, file, text string) (cty.Value, error) {
 	if diags.HasErrors() {
 		return cty.NilVal, explained(diags, file, text)
 	}
-	v, diags := hcldec.Decode(f.Body, spec(s.GetBlock(), nil), &hcl.EvalContext{})
+	v, diags := hcldec.Decode(f.Body, spec(s.GetBlock(), nil, []byte(text)), &hcl.EvalContext{})
 	if diags.HasErrors() {
 		return cty.NilVal, explained(diags, file, text)
 	}
@@ -66,17 +68,23 @@ func Wire(s *v1.Schema, v cty.Value) (asJSON, asMsgpack []byte, err error) {
 	return asJSON, asMsgpack, err
 }
 
-// spec reads a block's HCL into the type that schema.ImpliedType says.
-func spec(b *v1.Schema_Block, labels []string) hcldec.Spec {
+// spec reads a block's HCL, which is in text, into the type that
+// schema.ImpliedType says.
+func spec(b *v1.Schema_Block, labels []string, text []byte) hcldec.Spec {
 	out := hcldec.ObjectSpec{}
 	for i, l := range labels {
 		out[l] = &hcldec.BlockLabelSpec{Index: i, Name: l}
 	}
 	for _, a := range b.GetAttributes() {
-		out[a.GetName()] = &hcldec.AttrSpec{Name: a.GetName(), Type: schema.AttributeType(a), Required: a.GetRequired()}
+		attr := &hcldec.AttrSpec{Name: a.GetName(), Type: schema.AttributeType(a), Required: a.GetRequired()}
+		out[a.GetName()] = attr
+		if a.GetSemantic() == "condition" {
+			attr.Type = customdecode.ExpressionType
+			out[a.GetName()] = &hcldec.TransformFuncSpec{Wrapped: attr, Func: sourceOf(text)}
+		}
 	}
 	for _, nb := range b.GetBlocks() {
-		inner := spec(nb.GetBlock(), nb.GetLabels())
+		inner := spec(nb.GetBlock(), nb.GetLabels(), text)
 		if nb.GetMax() == 1 {
 			out[nb.GetName()] = &hcldec.BlockSpec{TypeName: nb.GetName(), Nested: inner, Required: nb.GetMin() > 0}
 		} else {
@@ -84,4 +92,18 @@ func spec(b *v1.Schema_Block, labels []string) hcldec.Spec {
 		}
 	}
 	return out
+}
+
+// sourceOf makes a condition's text of its expression: the plugin evaluates it.
+func sourceOf(text []byte) function.Function {
+	return function.New(&function.Spec{
+		Params: []function.Parameter{{Name: "condition", Type: customdecode.ExpressionType, AllowNull: true}},
+		Type:   function.StaticReturnType(cty.String),
+		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+			if args[0].IsNull() {
+				return cty.NullVal(cty.String), nil
+			}
+			return cty.StringVal(string(customdecode.ExpressionFromVal(args[0]).Range().SliceBytes(text))), nil
+		},
+	})
 }

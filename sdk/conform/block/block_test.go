@@ -69,3 +69,27 @@ func TestMistakesNameTheLine(t *testing.T) {
 		}
 	}
 }
+
+// TestConditionIsItsText: the plugin evaluates it.
+func TestConditionIsItsText(t *testing.T) {
+	s, err := schema.FromStruct(struct {
+		When string `hcl:"when" semantic:"condition"`
+		Also string `hcl:"also,optional" semantic:"condition"`
+	}{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := Decode(s, "my.hcl", "when = (tags.spf == \"fail\" &&\n  !client.tls)\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	js, _, err := Wire(s, v)
+	if want := `{"also":"","when":"(tags.spf == \"fail\" \u0026\u0026\n  !client.tls)"}`; err != nil || string(js) != want {
+		t.Errorf("%s %v", js, err)
+	}
+	if _, err := schema.FromStruct(struct {
+		When []string `hcl:"when" semantic:"condition"`
+	}{}); err == nil {
+		t.Error("a list of conditions is a schema")
+	}
+}

@@ -207,7 +207,7 @@ func inSchema(b *v1.Schema_Block, path []*v1.PathStep) bool {
 
 // misfits are values that the semantics refuse.
 var misfits = map[string]string{
-	"duration": "soon", "size": "huge", "cidr": "192.0.2.0/99", "hostport": "no port", "regexp": "(", "address": "no address",
+	"duration": "soon", "size": "huge", "cidr": "192.0.2.0/99", "hostport": "no port", "regexp": "(", "address": "no address", "condition": "tags.spf ==",
 }
 
 // wrongs makes mistakes of the configuration by the schema, after those that the

@@ -208,7 +208,7 @@ func (s *suite) describeEffect(t conform.T) {
 	}
 }
 
-var semantics = []string{"", "duration", "size", "path", "address", "cidr", "hostport", "regexp"}
+var semantics = []string{"", "duration", "size", "path", "address", "cidr", "hostport", "regexp", "condition"}
 
 func (s *suite) schemaTypes(t conform.T) { typesOf(t, s.describe.GetSchema().GetBlock(), "") }
 

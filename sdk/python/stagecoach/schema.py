@@ -24,7 +24,7 @@ from typing import Any, Iterable, Optional, Union
 
 from stagecoach.v1 import plugin_pb2 as v1
 
-_SEMANTICS = ("", "duration", "size", "path", "address", "cidr", "hostport", "regexp")
+_SEMANTICS = ("", "duration", "size", "path", "address", "cidr", "hostport", "regexp", "condition")
 _NONE = object()
 
 
@@ -77,8 +77,8 @@ class Mistakes(Exception):
 def attribute(default: Any = _NONE, *, doc: str = "", example: str = "", semantic: str = "",
               one_of: Iterable[str] = (), sensitive: bool = False, live: bool = False) -> Any:
     """A field of a config. Without a default the operator must write it. example
-    is HCL; semantic refines a string (path, address, cidr, hostport, regexp) and is
-    checked offline; sensitive values are never printed; live ones may change
+    is HCL; semantic refines a string (path, address, cidr, hostport, regexp, condition)
+    and is checked offline; sensitive values are never printed; live ones may change
     without a new process."""
     if semantic not in _SEMANTICS:
         raise TypeError("unknown semantic %r: one of %s" % (semantic, ", ".join(_SEMANTICS[1:])))
