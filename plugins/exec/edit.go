@@ -3,15 +3,10 @@ package exec
 import (
 	"bytes"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/stagecoach-mta/stagecoach/sdk/filter"
-	"github.com/stagecoach-mta/stagecoach/sdk/mail"
 )
 
 // edit makes edits of what the program printed.
@@ -53,16 +48,7 @@ func (f *Filter) replace(v *filter.Verdict, before, after []byte) error {
 	if bytes.Equal(oldBody, newBody) {
 		return nil
 	}
-	if len(newBody) <= mail.InlineLimit {
-		v.ReplaceBody(newBody)
-		return nil
-	}
-	path, err := f.bodies.keep(newBody)
-	if err != nil {
-		return err
-	}
-	v.ReplaceBodyFile(path, int64(len(newBody)))
-	return nil
+	return f.bodies.Replace(v, newBody)
 }
 
 // replaceHeader leaves the fields below the last change as they are or, if the last
@@ -185,70 +171,3 @@ func fieldName(s string) bool {
 }
 
 func short(s string) string { return s[:min(len(s), 80)] }
-
-// bodyKept is how long a large body stays: the core copies it while it reads the
-// answer, and does not say when it has.
-const bodyKept = time.Minute
-
-// bodies are the files of large replaced bodies.
-type bodies struct {
-	dir string
-
-	mu     sync.Mutex
-	timers map[string]*time.Timer
-}
-
-// newBodies also removes what an earlier process left behind.
-func newBodies(dataDir string) (*bodies, error) {
-	b := &bodies{dir: filepath.Join(dataDir, "bodies"), timers: map[string]*time.Timer{}}
-	old, err := filepath.Glob(filepath.Join(b.dir, "body-*"))
-	if err != nil {
-		return nil, err
-	}
-	for _, path := range old {
-		// On a reload the process before this one still answers.
-		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > bodyKept {
-			_ = os.Remove(path)
-		}
-	}
-	return b, os.MkdirAll(b.dir, 0o700)
-}
-
-func (b *bodies) keep(body []byte) (string, error) {
-	file, err := os.CreateTemp(b.dir, "body-*")
-	if err != nil {
-		return "", err
-	}
-	path := file.Name()
-	_, err = file.Write(body)
-	if cerr := file.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		_ = os.Remove(path)
-		return "", err
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.timers[path] = time.AfterFunc(bodyKept, func() { b.drop(path) })
-	return path, nil
-}
-
-func (b *bodies) drop(path string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.timers, path)
-	_ = os.Remove(path)
-}
-
-// close removes all: nobody asks any more.
-func (b *bodies) close() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for path, t := range b.timers {
-		t.Stop()
-		_ = os.Remove(path)
-	}
-	clear(b.timers)
-	return nil
-}

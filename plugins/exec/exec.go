@@ -96,7 +96,7 @@ func interest(effect v1.FilterInterest_Effect) *v1.FilterInterest {
 type Filter struct {
 	Config
 	statuses map[int]meaning
-	bodies   *bodies
+	bodies   *filter.Bodies
 	hostname string
 	log      zerolog.Logger
 	metrics  *sdk.Metrics
@@ -134,7 +134,7 @@ func (f *Filter) count(verdict string) {
 }
 
 // Close removes what is left of replaced bodies.
-func (f *Filter) Close() error { return f.bodies.close() }
+func (f *Filter) Close() error { return f.bodies.Close() }
 
 // Plugin describes the exec filter.
 func Plugin() sdk.Plugin {
@@ -153,7 +153,7 @@ func Plugin() sdk.Plugin {
 			if info, err := os.Stat(c.Command[0]); err != nil || info.IsDir() || info.Mode()&0o111 == 0 {
 				in.Log.Warn().Str("program", c.Command[0]).Msg("the program is not there, or may not be run: until it is, on_failure decides")
 			}
-			b, err := newBodies(in.DataDir)
+			b, err := filter.NewBodies(in.DataDir)
 			if err != nil {
 				return nil, err
 			}
