@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"strconv"
@@ -29,6 +30,8 @@ const (
 	blobInline = 'i'
 	blobFile   = 'f'
 )
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // blobs numbers the bodies. Small ones live and die with their batch. A large
 // one is a file first, durable with its directory, and then a record; between
@@ -137,6 +140,7 @@ type body struct {
 	id, low uint64
 	size    int64
 	inline  []byte // nil: a file
+	sum     uint32 // of a file's octets: CRC-32C
 	*mime.Rendered
 }
 
@@ -170,9 +174,17 @@ func (s *Store) take(ref *v1.MessageRef) (_ *body, err error) {
 		}
 		from = bytes.NewReader(b.inline)
 	}
-	if b.Rendered, err = mime.Summarize(from); err != nil {
+	sum := crc32.New(castagnoli)
+	if b.inline == nil {
+		from = io.TeeReader(from, sum)
+	}
+	if b.Rendered, err = mime.Summarize(from); err == nil {
+		_, err = io.Copy(io.Discard, from)
+	}
+	if err != nil {
 		return nil, s.wrap(err, "read message")
 	}
+	b.sum = sum.Sum32()
 	b.id, b.low = s.blobs.start()
 	if b.inline == nil {
 		if err := s.writeFile(b.id, msg.Path(), io.NewSectionReader(r, 0, size)); err != nil {
@@ -201,7 +213,7 @@ func (b *body) write(batch *pebble.Batch) {
 		_ = op.Finish()
 		return
 	}
-	batch.Set(key8(tabBlob, b.id), be.AppendUint64([]byte{blobFile}, uint64(b.size)), nil)
+	batch.Set(key8(tabBlob, b.id), be.AppendUint32(be.AppendUint64([]byte{blobFile}, uint64(b.size)), b.sum), nil)
 	batch.Set(keyStore("low"), be.AppendUint64(nil, b.low), nil)
 }
 
@@ -310,7 +322,9 @@ func (s *Store) collector() {
 
 // collect is one round of the collector; it returns how many blobs it removed.
 func (s *Store) collect() int {
+	s.keeping.Lock()
 	n, err := s.tryCollect()
+	s.keeping.Unlock()
 	if err != nil {
 		s.opts.Log.Error().Err(err).Msg("storage local: removing bodies that nobody refers to")
 	}

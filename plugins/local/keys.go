@@ -17,7 +17,7 @@ import (
 //	r account message            rendered record: summary, structure, preview, prefix
 //	q account message            places the message has, if more than one
 //	h account hash               thread and message of a Message-ID
-//	b blob                       small body, or the size of a large one's file
+//	b blob                       small body, or the size of a large one's file and its CRC-32C
 //	f blob account message       reference to a blob
 //	g blob                       blob that lost a reference
 //	d queue-id 0 key             result of a deposit

@@ -84,6 +84,9 @@ type Store struct {
 	gate       gate
 	meters     meters
 	index      index
+	// keeping: no body is removed, because a backup or a check looks at them.
+	keeping sync.Mutex
+	backing sync.Mutex
 }
 
 var _ storage.Storage = (*Store)(nil)
