@@ -24,6 +24,7 @@ type Expr struct {
 	scope  *hcl.EvalContext
 	uses   []hcl.Traversal
 	source string
+	is     condition
 }
 
 // New makes an Expr of what was parsed: x, which is changed, and its text. scope
@@ -31,7 +32,9 @@ type Expr struct {
 func New(x hclsyntax.Expression, scope *hcl.EvalContext, source string) *Expr {
 	useOwnOperators(x)
 	joinTagKeys(x)
-	return &Expr{syntax: x, scope: scope, uses: x.Variables(), source: source}
+	e := &Expr{syntax: x, scope: scope, uses: x.Variables(), source: source}
+	e.is = e.conditionOf(x)
+	return e
 }
 
 // Parse reads an expression that the core has checked. has(), env() and file() are
@@ -69,12 +72,13 @@ type Env struct {
 	Has func(ref, address string) (bool, error)
 }
 
-// Message is what expressions read of the message.
+// Message is what expressions read of the message: values unfolded, and not yet
+// decoded (RFC 2047), which is done for those that an expression reads.
 type Message struct {
 	Size                     int64
-	Subject, From, MessageID string // decoded
-	// Headers by lower-case field name, in order, decoded. Needed only if an
-	// expression Uses("message.headers").
+	Subject, From, MessageID string
+	// Headers by lower-case field name, in order. Needed only if an expression
+	// Uses("message.headers").
 	Headers map[string][]string
 }
 
@@ -119,32 +123,36 @@ func (e *Expr) Uses(root string) bool {
 	return false
 }
 
+// Fields are the header fields that it reads, in lower case; all: it reads
+// message.headers by a name that is not written there.
+func (e *Expr) Fields() (names []string, all bool) {
+	for _, t := range e.uses {
+		steps := StepNames(t)
+		switch {
+		case steps[0] != "message" || len(steps) > 1 && steps[1] != "headers":
+		case len(steps) < 3:
+			all = true
+		default:
+			names = append(names, steps[2])
+		}
+	}
+	return names, all
+}
+
 // Bool evaluates a condition. A condition whose value is null (an unset tag) is
 // false. && and || ask their right side only when the left has not decided.
 func (e *Expr) Bool(env *Env) (bool, error) {
-	return truth(e.syntax, e.child(env))
+	var built *hcl.EvalContext
+	return e.is(&look{env: env}, func() *hcl.EvalContext {
+		if built == nil {
+			built = e.child(env)
+		}
+		return built
+	})
 }
 
-// truth descends the logical operators itself: HCL always evaluates both sides,
-// and the right one may be a look-up in a directory.
+// truth is HCL's answer.
 func truth(x hclsyntax.Expression, ctx *hcl.EvalContext) (bool, error) {
-	switch x := x.(type) {
-	case *hclsyntax.ParenthesesExpr:
-		return truth(x.Expression, ctx)
-	case *hclsyntax.UnaryOpExpr:
-		if x.Op == Not {
-			v, err := truth(x.Val, ctx)
-			return !v, err
-		}
-	case *hclsyntax.BinaryOpExpr:
-		if x.Op == And || x.Op == Or {
-			left, err := truth(x.LHS, ctx)
-			if err != nil || left == (x.Op == Or) {
-				return left, err
-			}
-			return truth(x.RHS, ctx)
-		}
-	}
 	v, err := value(x, ctx)
 	if err != nil || v.IsNull() {
 		return false, err

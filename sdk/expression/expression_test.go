@@ -16,7 +16,7 @@ func TestParse(t *testing.T) {
 		Client: &v1.Client{Ip: "192.0.2.7"},
 		Tags:   map[string]*v1.Tag{"spf": {Value: &v1.Tag_Text{Text: "fail"}}},
 		Message: expression.Message{
-			Size: 2048, Subject: "Hello", Headers: map[string][]string{"list-id": {"<x>"}},
+			Size: 2048, Subject: "=?utf-8?q?He=C3=A9?=", Headers: map[string][]string{"list-id": {"<x>"}, "comments": {"=?utf-8?q?=C3=A9?="}},
 		},
 	}
 	for source, want := range map[string]bool{
@@ -25,6 +25,7 @@ func TestParse(t *testing.T) {
 		`recipient.detail == "lists" && sender.domain == "hanks.example"`: true,
 		`length(message.headers["x-none"]) == 0`:                          true,
 		"(message.size > 1024 &&\n  startswith(message.subject, \"He\"))": true,
+		`message.subject == "Heé" && message.headers.comments[0] == "é"`:  true,
 		`cidr_contains(["192.0.2.0/24"], client.ip)`:                      true,
 		`anytrue([for v in message.headers["list-id"] : v == "<x>"])`:     true,
 	} {

@@ -188,7 +188,7 @@ func hasFunc(ask func(ref, address string) (bool, error)) function.Function {
 	return function.New(&function.Spec{
 		Params: []function.Parameter{
 			{Name: "directory", Type: ReferenceType},
-			{Name: "address", Type: cty.DynamicPseudoType, AllowNull: true},
+			{Name: "address", Type: cty.DynamicPseudoType, AllowNull: true, AllowDynamicType: true},
 		},
 		Type: func(args []cty.Value) (cty.Type, error) {
 			if args[0].IsKnown() {

@@ -8,6 +8,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 
 	"github.com/stagecoach-mta/stagecoach/sdk/address"
+	"github.com/stagecoach-mta/stagecoach/sdk/mime"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
@@ -34,12 +35,7 @@ var MailboxType = cty.Object(map[string]cty.Type{
 
 // mailbox is sender or recipient. What is no address keeps its text.
 func mailbox(text, account, detail string) cty.Value {
-	a, err := address.Parse(text, true)
-	whole := a.String()
-	if err != nil {
-		a, whole = address.Address{}, text
-		a.Local, a.Domain, _ = strings.Cut(text, "@")
-	}
+	a, whole := readMailbox(text)
 	if detail == "" {
 		detail = a.Detail("+")
 	}
@@ -47,6 +43,16 @@ func mailbox(text, account, detail string) cty.Value {
 		"address": cty.StringVal(whole), "local": cty.StringVal(a.Local), "domain": cty.StringVal(a.Domain),
 		"detail": cty.StringVal(detail), "account": cty.StringVal(account), "null": cty.BoolVal(text == ""),
 	})
+}
+
+func readMailbox(text string) (a address.Address, whole string) {
+	a, err := address.Parse(text, true)
+	if err == nil {
+		return a, a.String()
+	}
+	a = address.Address{}
+	a.Local, a.Domain, _ = strings.Cut(text, "@")
+	return a, text
 }
 
 func client(c *v1.Client) cty.Value {
@@ -61,7 +67,7 @@ func (e *Expr) message(m *Message) cty.Value {
 	headers := map[string]cty.Value{}
 	if e.Uses("message.headers") {
 		for name, values := range m.Headers {
-			headers[strings.ToLower(name)] = stringList(values)
+			headers[strings.ToLower(name)] = stringList(decoded(values))
 		}
 	}
 	// A field that the message lacks is an empty list, not an error.
@@ -77,7 +83,7 @@ func (e *Expr) message(m *Message) cty.Value {
 		all = cty.MapVal(headers)
 	}
 	return cty.ObjectVal(map[string]cty.Value{
-		"size": cty.NumberIntVal(m.Size), "subject": cty.StringVal(m.Subject), "from": cty.StringVal(m.From),
+		"size": cty.NumberIntVal(m.Size), "subject": cty.StringVal(mime.DecodeHeader(m.Subject)), "from": cty.StringVal(mime.DecodeHeader(m.From)),
 		"id": cty.StringVal(m.MessageID), "headers": all,
 	})
 }
@@ -156,6 +162,14 @@ func tag(t *v1.Tag) cty.Value {
 		return cty.ObjectVal(out)
 	}
 	return cty.NullVal(cty.DynamicPseudoType)
+}
+
+func decoded(values []string) []string {
+	out := make([]string, len(values))
+	for i, v := range values {
+		out[i] = mime.DecodeHeader(v)
+	}
+	return out
 }
 
 func stringList(values []string) cty.Value {
