@@ -129,6 +129,14 @@ messages = ["DIR/verified.eml"]`,
 		facts:   `wrong = { max_keys = "max_keys = 0\nlimit \"a\" {\n by = [\"user\"]\n max = 1\n}" }`,
 		skipped: []string{"edits: fit the message"},
 	},
+	"rules": {
+		block: `filter "rules" "policy" {
+  rule "large" {
+    when    = message.size > 1048576
+    headers = { "X-Large" = "yes" }
+  }
+}`,
+		facts: `wrong = { rule = "rule \"a\" {\n when = true\n}" }`,
 	"srs": {
 		block: `filter "srs" "forwarded" {
   domain  = "ryan.example"

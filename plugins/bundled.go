@@ -17,6 +17,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/pipe"
 	"github.com/stagecoach-mta/stagecoach/plugins/pop3"
 	"github.com/stagecoach-mta/stagecoach/plugins/ratelimit"
+	"github.com/stagecoach-mta/stagecoach/plugins/rules"
 	"github.com/stagecoach-mta/stagecoach/plugins/sieve"
 	"github.com/stagecoach-mta/stagecoach/plugins/srs"
 	"github.com/stagecoach-mta/stagecoach/plugins/srsreverse"
@@ -41,6 +42,7 @@ func Bundled() []sdk.Plugin {
 		pipe.Plugin(),
 		pop3.Plugin(),
 		ratelimit.Plugin(),
+		rules.Plugin(),
 		sieve.Plugin(),
 		srs.Plugin(),
 		srsreverse.Plugin(),
