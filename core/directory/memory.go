@@ -59,6 +59,11 @@ func (m *memory) Resolve(ctx context.Context, req *v1.ResolveRequest) (*v1.Resol
 	return answer, nil
 }
 
+// VerifyToken implements directory.TokenVerifier, if the directory does.
+func (m *memory) VerifyToken(ctx context.Context, req *v1.VerifyTokenRequest) (*v1.VerifyTokenResponse, error) {
+	return directory.VerifyToken(ctx, m.Directory, req)
+}
+
 // forget makes room: what is over, or else all.
 func (m *memory) forget(now time.Time) {
 	for addr, r := range m.known {

@@ -9,12 +9,14 @@ import (
 	"github.com/xdg-go/scram"
 
 	"github.com/stagecoach-mta/stagecoach/core/filter"
+	sdkdirectory "github.com/stagecoach-mta/stagecoach/sdk/directory"
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
-// Mechanisms that a listener with a directory offers.
-var Mechanisms = []string{"SCRAM-SHA-256", "PLAIN", "LOGIN"}
+// Mechanisms that a listener with a directory offers, those with tokens if it
+// verifies them.
+var Mechanisms = []string{"SCRAM-SHA-256", "PLAIN", "LOGIN", sdkdirectory.OAuthBearer, sdkdirectory.XOAuth2}
 
 // authTimeout of one question to the directory.
 const authTimeout = 30 * time.Second
@@ -60,9 +62,12 @@ func (s *Session) tellAuth(ctx context.Context, user string, authenticated bool)
 	return err
 }
 
-// AuthSASL serves SCRAM-SHA-256 (RFC 7677): the directory has the verifier, the
-// exchange runs here.
+// AuthSASL serves what carries a token, which the directory verifies, and
+// SCRAM-SHA-256 (RFC 7677): the directory has the verifier, the exchange runs here.
 func (s *Session) AuthSASL(ctx context.Context, mech string) (sasl.Server, error) {
+	if bearer(mech) {
+		return &tokenServer{session: s, ctx: ctx, mech: mech}, nil
+	}
 	x := &scramServer{session: s, ctx: ctx, mech: mech}
 	srv, err := scram.SHA256.NewServer(x.credentials)
 	if err != nil {

@@ -60,6 +60,7 @@ type Backend struct {
 	// Journal keeps refusals for the mail journal; nil: nobody does.
 	Journal interface{ Refused(queue.Refusal) }
 	policy  atomic.Pointer[Policy]
+	tokens  tokens
 }
 
 // SetPolicy lets p hold from the next transaction on.

@@ -31,6 +31,7 @@ type Directory struct {
 	separator string
 	log       zerolog.Logger
 	secret    [32]byte // for made-up salts and for knownGood
+	issuers   map[string]*issuer
 
 	mu      sync.Mutex
 	people  *people

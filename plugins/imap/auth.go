@@ -10,6 +10,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/stagecoach-mta/stagecoach/plugins/imap/admission"
+	"github.com/stagecoach-mta/stagecoach/plugins/imap/login"
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
@@ -24,13 +25,17 @@ func (ss *session) mayLogIn() bool { return ss.secure || ss.s.host.InsecureAuth 
 
 // mechanisms of SASL that are offered now.
 func (ss *session) mechanisms() []string {
+	list := []string{"PLAIN", "LOGIN"}
 	if ss.s.scram.Offered(ss.ctx) {
+		list = append([]string{"SCRAM-SHA-256"}, list...)
 		if ss.binding() != nil {
-			return []string{"SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN"}
+			list = append([]string{"SCRAM-SHA-256-PLUS"}, list...)
 		}
-		return []string{"SCRAM-SHA-256", "PLAIN", "LOGIN"}
 	}
-	return []string{"PLAIN", "LOGIN"}
+	if ss.s.bearer.Offered(ss.ctx) {
+		list = append(list, login.Mechanisms...)
+	}
+	return list
 }
 
 // startTLS is RFC 9051 section 6.2.1.
@@ -172,6 +177,8 @@ func (ss *session) authenticate(cmd *command) error {
 		return x.scram(false)
 	case name == "SCRAM-SHA-256-PLUS" && ss.s.scram.Offered(ss.ctx) && ss.binding() != nil:
 		return x.scram(true)
+	case ss.s.bearer.Is(name) && ss.s.bearer.Offered(ss.ctx):
+		return x.bearer(name)
 	}
 	return errNoSuchScheme
 }

@@ -26,9 +26,10 @@ type Server struct {
 	host   access.Host
 	gate   *admission.Gate
 	feeds  *feeds
-	// recents and scram are shared by all sessions.
+	// recents, scram and bearer are shared by all sessions.
 	recents recents
 	scram   login.SCRAM
+	bearer  login.Bearer
 	// progressEvery is the constant of that name, but in tests.
 	progressEvery time.Duration
 	ctx           context.Context
@@ -53,6 +54,7 @@ func New(config Config, host access.Host) (*Server, error) {
 		}),
 		feeds:         newFeeds(host.Log),
 		scram:         login.SCRAM{Directory: host.Directory},
+		bearer:        login.Bearer{Directory: host.Directory},
 		progressEvery: progressEvery,
 	}
 	var err error

@@ -1,7 +1,6 @@
 package pop3
 
 import (
-	"encoding/base64"
 	"strconv"
 	"strings"
 )
@@ -37,7 +36,7 @@ func (ss *session) capa() {
 		caps = append(caps, "EXPIRE "+strings.ToUpper(e))
 	}
 	if ss.mayLogIn() {
-		caps = append(caps, "USER", "SASL PLAIN")
+		caps = append(caps, "USER", "SASL "+strings.Join(ss.mechanisms(), " "))
 	}
 	if ss.canUpgrade() {
 		caps = append(caps, "STLS")
@@ -101,50 +100,6 @@ func (ss *session) needTLS() bool {
 		ss.wrong("A password goes only over TLS, and this listener has no certificate: use the server's TLS port")
 	}
 	return false
-}
-
-// auth is SASL (RFC 5034); without a mechanism it lists them, as old clients ask.
-func (ss *session) auth(args []string) {
-	if len(args) == 0 {
-		ss.ok("Mechanisms follow")
-		if ss.mayLogIn() {
-			ss.out.WriteString("PLAIN\r\n")
-		}
-		ss.out.WriteString(".\r\n")
-		return
-	}
-	if !ss.needTLS() {
-		return
-	}
-	if !strings.EqualFold(args[0], "PLAIN") || len(args) > 2 {
-		ss.wrong("Unknown mechanism")
-		return
-	}
-	var response string
-	if len(args) == 2 {
-		response = args[1]
-	} else {
-		ss.out.WriteString("+ \r\n")
-		line, err := ss.readLine()
-		if err != nil {
-			ss.farewell(err)
-			ss.ended = true
-			return
-		}
-		response = line
-	}
-	if response == "*" {
-		ss.wrong("Authentication cancelled")
-		return
-	}
-	plain, err := base64.StdEncoding.DecodeString(response)
-	// RFC 4616: authorization identity, NUL, authentication identity, NUL, password.
-	parts := strings.Split(string(plain), "\x00")
-	if err != nil || len(parts) != 3 || parts[1] == "" {
-		ss.wrong("Malformed response")
-		return
-	}
-	ss.login(parts[0], parts[1], parts[2])
 }
 
 // stls begins TLS (RFC 2595 section 4).

@@ -9,7 +9,7 @@ import (
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
-// login checks a password, takes the maildrop and looks into it.
+// login checks a password.
 func (ss *session) login(identity, user, password string) {
 	ctx, cancel := ss.call()
 	defer cancel()
@@ -17,6 +17,13 @@ func (ss *session) login(identity, user, password string) {
 		Username: user, Password: password, AuthorizationIdentity: identity,
 		ClientIp: admission.Host(ss.raw.RemoteAddr()), Service: "pop3",
 	})
+	ss.enter(user, answer.GetAccount(), err)
+}
+
+// enter ends an exchange: if it went well it takes the maildrop and looks into it.
+func (ss *session) enter(user, account string, err error) {
+	ctx, cancel := ss.call()
+	defer cancel()
 	log := ss.s.host.Log.With().Str("user", user).Stringer("client", ss.raw.RemoteAddr()).Logger()
 	switch {
 	case fail.Is(err, fail.Denied), fail.Is(err, fail.NotFound), fail.Is(err, fail.Invalid):
@@ -33,7 +40,6 @@ func (ss *session) login(identity, user, password string) {
 		ss.problem(err, user, "check the password")
 		return
 	}
-	account := answer.GetAccount()
 	if !ss.s.gate.Join(account) {
 		log.Info().Msg("maildrop in use")
 		ss.fail("[IN-USE] Another session has the maildrop, try again later")

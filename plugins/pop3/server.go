@@ -13,6 +13,7 @@ import (
 
 	"github.com/stagecoach-mta/stagecoach/plugins/imap/admission"
 	"github.com/stagecoach-mta/stagecoach/plugins/imap/connections"
+	"github.com/stagecoach-mta/stagecoach/plugins/imap/login"
 	"github.com/stagecoach-mta/stagecoach/sdk"
 	"github.com/stagecoach-mta/stagecoach/sdk/access"
 )
@@ -25,6 +26,7 @@ type Server struct {
 	gate   *admission.Gate
 	logins *interval
 	meters meters
+	bearer login.Bearer
 	ctx    context.Context
 }
 
@@ -47,6 +49,7 @@ func newServer(config Config, host *access.Host, metrics *sdk.Metrics) (*Server,
 		host:   *host,
 		logins: newInterval(config.MinLoginInterval),
 		meters: newMeters(metrics),
+		bearer: login.Bearer{Directory: host.Directory},
 		gate: admission.New(admission.Limits{
 			PerAddress: config.MaxAddressConnections, Total: config.MaxConnections,
 			// RFC 1939 section 3: one session has the maildrop.

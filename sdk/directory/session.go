@@ -30,6 +30,10 @@ func Handler(d Directory) stream.Handler {
 			var r *v1.DomainsResponse
 			r, err = d.Domains(ctx, op.Domains)
 			out.Op = &v1.DirectoryReply_Domains{Domains: r}
+		case *v1.DirectoryCall_VerifyToken:
+			var r *v1.VerifyTokenResponse
+			r, err = VerifyToken(ctx, d, op.VerifyToken)
+			out.Op = &v1.DirectoryReply_VerifyToken{VerifyToken: r}
 		default:
 			err = fail.New(fail.Unsupported, "this directory does not know the call")
 		}
@@ -45,7 +49,10 @@ func NewClient(c stream.Caller) Directory { return &client{c} }
 
 type client struct{ c stream.Caller }
 
-var _ Directory = (*client)(nil)
+var (
+	_ Directory     = (*client)(nil)
+	_ TokenVerifier = (*client)(nil)
+)
 
 // Resolve implements Directory.
 func (d *client) Resolve(ctx context.Context, req *v1.ResolveRequest) (*v1.ResolveResponse, error) {
@@ -69,6 +76,12 @@ func (d *client) Credentials(ctx context.Context, req *v1.CredentialsRequest) (*
 func (d *client) Domains(ctx context.Context, req *v1.DomainsRequest) (*v1.DomainsResponse, error) {
 	r, err := d.call(ctx, &v1.DirectoryCall{Op: &v1.DirectoryCall_Domains{Domains: req}})
 	return result(r.GetDomains(), err)
+}
+
+// VerifyToken implements TokenVerifier: UNSUPPORTED if the other end does not.
+func (d *client) VerifyToken(ctx context.Context, req *v1.VerifyTokenRequest) (*v1.VerifyTokenResponse, error) {
+	r, err := d.call(ctx, &v1.DirectoryCall{Op: &v1.DirectoryCall_VerifyToken{VerifyToken: req}})
+	return result(r.GetVerifyToken(), err)
 }
 
 func (d *client) call(ctx context.Context, c *v1.DirectoryCall) (*v1.DirectoryReply, error) {

@@ -23,12 +23,15 @@ type Directory struct {
 	Users map[string]string
 	// Aliases by address, with what they stand for.
 	Aliases map[string][]string
+	// Tokens: bearer tokens with the accounts that they log in. Nil: the directory
+	// verifies none.
+	Tokens map[string]string
 
 	logins atomic.Int64
 	broken atomic.Pointer[error]
 }
 
-var _ directory.Directory = (*Directory)(nil)
+var _ directory.TokenVerifier = (*Directory)(nil)
 
 // Logins counts the passwords that were to be checked so far.
 func (d *Directory) Logins() int { return int(d.logins.Load()) }
@@ -77,6 +80,21 @@ func (d *Directory) Authenticate(_ context.Context, req *v1.AuthenticateRequest)
 		return nil, fail.New(fail.Denied, "wrong user name or password")
 	}
 	return &v1.AuthenticateResponse{Account: user, Addresses: []string{user}}, nil
+}
+
+// VerifyToken implements directory.TokenVerifier.
+func (d *Directory) VerifyToken(_ context.Context, req *v1.VerifyTokenRequest) (*v1.VerifyTokenResponse, error) {
+	if err := d.failing(); err != nil {
+		return nil, err
+	}
+	if d.Tokens == nil {
+		return nil, fail.New(fail.Unsupported, "no tokens are verified here")
+	}
+	account, known := d.Tokens[req.GetToken()]
+	if !known || req.GetUsername() != "" && strings.ToLower(req.GetUsername()) != account {
+		return nil, fail.New(fail.Denied, "the token does not hold")
+	}
+	return &v1.VerifyTokenResponse{Account: account, Addresses: []string{account}}, nil
 }
 
 const iterations = 4096 // the least that RFC 7677 section 4 allows

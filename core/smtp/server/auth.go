@@ -15,6 +15,21 @@ func (c *Conn) authOffered() bool {
 	return len(c.srv.Auth) > 0 && (c.tls != nil || c.srv.AllowInsecureAuth)
 }
 
+// mechanisms that are offered to this client.
+func (c *Conn) mechanisms() []string {
+	o, ok := c.session.(Offerer)
+	if !ok {
+		return c.srv.Auth
+	}
+	var list []string
+	for _, mech := range c.srv.Auth {
+		if o.Offers(c.ctx, mech) {
+			list = append(list, mech)
+		}
+	}
+	return list
+}
+
 // auth is the AUTH command (RFC 4954).
 func (c *Conn) auth(arg string) {
 	mech, initial, hasInitial := strings.Cut(arg, " ")
@@ -33,7 +48,7 @@ func (c *Conn) auth(arg string) {
 		c.fail(538, smtp.EnhancedCode{5, 7, 11}, "AUTH needs encryption: STARTTLS first")
 	case mech == "":
 		c.fail(501, smtp.EnhancedCode{5, 5, 4}, "AUTH needs a mechanism")
-	case !slices.Contains(c.srv.Auth, mech):
+	case !slices.Contains(c.mechanisms(), mech):
 		c.fail(504, smtp.EnhancedCode{5, 5, 4}, "Mechanism not offered")
 	default:
 		c.authenticate(authenticator, mech, initial, hasInitial)

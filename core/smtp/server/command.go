@@ -179,7 +179,7 @@ func (c *Conn) appendEhlo(b []byte) []byte {
 		add("STARTTLS")
 	}
 	if c.authOffered() {
-		add(append([]string{"AUTH"}, s.Auth...)...)
+		add(append([]string{"AUTH"}, c.mechanisms()...)...)
 	}
 	add("8BITMIME")
 	add("ENHANCEDSTATUSCODES")

@@ -63,6 +63,13 @@ type Authenticator interface {
 	AuthSASL(ctx context.Context, mech string) (sasl.Server, error)
 }
 
+// Offerer is an Authenticator that has not all of Config.Auth for every client.
+type Offerer interface {
+	Authenticator
+	// Offers tells whether mech, one of Config.Auth, is offered now.
+	Offers(ctx context.Context, mech string) bool
+}
+
 // Hello is the greeting of the client.
 type Hello struct {
 	Verb string // EHLO, HELO or LHLO

@@ -1,5 +1,6 @@
-// Package login is SCRAM-SHA-256 (RFC 7677) for the access plugins: the directory
-// has the verifier, the exchange runs here. What carries the messages is the
+// Package login is what the access plugins share of SASL: SCRAM-SHA-256 (RFC 7677),
+// where the directory has the verifier and the exchange runs here, and bearer tokens
+// (RFC 7628), which the directory verifies. What carries the messages is the
 // protocol's to say.
 package login
 
@@ -23,27 +24,39 @@ const Mechanism = "SCRAM-SHA-256"
 type SCRAM struct {
 	Directory directory.Directory
 
+	offer offer
+}
+
+// Offered tells whether the directory has verifiers at all: a mechanism that nobody
+// could use must not be offered, because clients choose it first.
+func (s *SCRAM) Offered(ctx context.Context) bool {
+	return s.offer.made(ctx, func(ctx context.Context) error {
+		_, err := s.Directory.Credentials(ctx, &v1.CredentialsRequest{Username: "nobody", Mechanism: Mechanism})
+		return err
+	})
+}
+
+// offer remembers whether the directory can do something.
+type offer struct {
 	mu    sync.Mutex
-	has   bool
+	can   bool
 	asked time.Time
 }
 
 // fresh is how long an answer is believed.
 const fresh = time.Minute
 
-// Offered tells whether the directory has verifiers at all: a mechanism that nobody
-// could use must not be offered, because clients choose it first.
-func (s *SCRAM) Offered(ctx context.Context) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.asked.IsZero() && time.Since(s.asked) < fresh {
-		return s.has
+func (o *offer) made(ctx context.Context, ask func(context.Context) error) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.asked.IsZero() && time.Since(o.asked) < fresh {
+		return o.can
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	_, err := s.Directory.Credentials(ctx, &v1.CredentialsRequest{Username: "nobody", Mechanism: Mechanism})
-	s.has, s.asked = err == nil || fail.Is(err, fail.NotFound) || fail.Is(err, fail.Denied), time.Now()
-	return s.has
+	err := ask(ctx)
+	o.can, o.asked = err == nil || fail.Is(err, fail.NotFound) || fail.Is(err, fail.Denied), time.Now()
+	return o.can
 }
 
 // Binding ties an exchange to a TLS connection (RFC 9266).

@@ -10,6 +10,7 @@
 //	addresses: …          odd ones are answered, and match nobody
 //	login: …              the right password is taken, a wrong one DENIED
 //	login of a stranger…  is refused in the same words, and as late
+//	tokens: …             one that cannot hold is DENIED, or all are UNSUPPORTED
 //	SCRAM: …              verifiers fit the password; a stranger's salt is stable
 package directorytest
 
@@ -90,6 +91,10 @@ func Run(t conform.T, open func(t conform.T) directory.Directory, opts Options) 
 		{
 			Name: "login of a stranger: is refused as late", Contract: "directory.Directory.Authenticate",
 			Remedy: "compare the password with a made-up hash when there is no user", Do: s.sameTime,
+		},
+		{
+			Name: "tokens: what is none is DENIED", Contract: "directory.proto, VerifyTokenRequest; common.proto, Problem.DENIED, UNSUPPORTED",
+			Remedy: "answer DENIED for an empty or malformed token, whatever the user; UNSUPPORTED for all if you verify none", Do: s.tokens,
 		},
 		{
 			Name: "SCRAM: the verifier fits the password", Contract: "directory.proto, CredentialsResponse; RFC 5802 section 3; RFC 7677 section 4",
@@ -233,6 +238,20 @@ func (s *suite) wrongPassword(t conform.T) {
 	for _, p := range []string{"", "wrong", s.facts.Password + "x", s.facts.Password + "\x00", " " + s.facts.Password, strings.Repeat("x", 100_000)} {
 		if _, err := s.login(t, s.facts.Account, p); !fail.Is(err, fail.Denied) {
 			t.Errorf("%s with password %.20q: %v (kind %v), want DENIED", s.facts.Account, p, err, fail.KindOf(err))
+		}
+	}
+}
+
+func (s *suite) tokens(t conform.T) {
+	for _, user := range []string{"", s.facts.Account} {
+		for _, token := range []string{"", "conformance", "a.b.c", "eyJhbGciOiJub25lIn0.e30.", strings.Repeat("x", 100_000)} {
+			_, err := directory.VerifyToken(t.Context(), s.open(t), &v1.VerifyTokenRequest{Token: token, Username: user, ClientIp: "192.0.2.1", Service: "imap"})
+			if fail.Is(err, fail.Unsupported) && token == "" && user == "" {
+				t.Skipf("it verifies no tokens: %v", err)
+			}
+			if !fail.Is(err, fail.Denied) {
+				t.Errorf("token %.20q of user %q: %v (kind %v), want DENIED", token, user, err, fail.KindOf(err))
+			}
 		}
 	}
 }

@@ -102,6 +102,7 @@ type DirectoryCall struct {
 	//	*DirectoryCall_Authenticate
 	//	*DirectoryCall_Credentials
 	//	*DirectoryCall_Domains
+	//	*DirectoryCall_VerifyToken
 	Op            isDirectoryCall_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -180,6 +181,15 @@ func (x *DirectoryCall) GetDomains() *DomainsRequest {
 	return nil
 }
 
+func (x *DirectoryCall) GetVerifyToken() *VerifyTokenRequest {
+	if x != nil {
+		if x, ok := x.Op.(*DirectoryCall_VerifyToken); ok {
+			return x.VerifyToken
+		}
+	}
+	return nil
+}
+
 type isDirectoryCall_Op interface {
 	isDirectoryCall_Op()
 }
@@ -200,6 +210,10 @@ type DirectoryCall_Domains struct {
 	Domains *DomainsRequest `protobuf:"bytes,4,opt,name=domains,proto3,oneof"`
 }
 
+type DirectoryCall_VerifyToken struct {
+	VerifyToken *VerifyTokenRequest `protobuf:"bytes,5,opt,name=verify_token,json=verifyToken,proto3,oneof"`
+}
+
 func (*DirectoryCall_Resolve) isDirectoryCall_Op() {}
 
 func (*DirectoryCall_Authenticate) isDirectoryCall_Op() {}
@@ -207,6 +221,8 @@ func (*DirectoryCall_Authenticate) isDirectoryCall_Op() {}
 func (*DirectoryCall_Credentials) isDirectoryCall_Op() {}
 
 func (*DirectoryCall_Domains) isDirectoryCall_Op() {}
+
+func (*DirectoryCall_VerifyToken) isDirectoryCall_Op() {}
 
 // DirectoryReply answers with the op of the call.
 type DirectoryReply struct {
@@ -217,6 +233,7 @@ type DirectoryReply struct {
 	//	*DirectoryReply_Authenticate
 	//	*DirectoryReply_Credentials
 	//	*DirectoryReply_Domains
+	//	*DirectoryReply_VerifyToken
 	Op            isDirectoryReply_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -295,6 +312,15 @@ func (x *DirectoryReply) GetDomains() *DomainsResponse {
 	return nil
 }
 
+func (x *DirectoryReply) GetVerifyToken() *VerifyTokenResponse {
+	if x != nil {
+		if x, ok := x.Op.(*DirectoryReply_VerifyToken); ok {
+			return x.VerifyToken
+		}
+	}
+	return nil
+}
+
 type isDirectoryReply_Op interface {
 	isDirectoryReply_Op()
 }
@@ -315,6 +341,10 @@ type DirectoryReply_Domains struct {
 	Domains *DomainsResponse `protobuf:"bytes,4,opt,name=domains,proto3,oneof"`
 }
 
+type DirectoryReply_VerifyToken struct {
+	VerifyToken *VerifyTokenResponse `protobuf:"bytes,5,opt,name=verify_token,json=verifyToken,proto3,oneof"`
+}
+
 func (*DirectoryReply_Resolve) isDirectoryReply_Op() {}
 
 func (*DirectoryReply_Authenticate) isDirectoryReply_Op() {}
@@ -322,6 +352,8 @@ func (*DirectoryReply_Authenticate) isDirectoryReply_Op() {}
 func (*DirectoryReply_Credentials) isDirectoryReply_Op() {}
 
 func (*DirectoryReply_Domains) isDirectoryReply_Op() {}
+
+func (*DirectoryReply_VerifyToken) isDirectoryReply_Op() {}
 
 // ResolveRequest asks what an address stands for, one step: the core follows
 // aliases itself, 16 deep, stops at loops, and takes 10000 targets at most.
@@ -760,6 +792,157 @@ func (x *CredentialsResponse) GetServerKey() []byte {
 	return nil
 }
 
+// VerifyTokenRequest checks a bearer token, which a client got from an authorization
+// server and brings by SASL OAUTHBEARER (RFC 7628) or XOAUTH2. One that does not hold
+// (expired, another issuer's, not for this service, of nobody who has an account) is
+// Problem DENIED, and nobody outside learns why. UNSUPPORTED, whatever the token, if
+// this directory verifies none: then the mechanisms are not offered. Callers find that
+// out with an empty token, which is DENIED otherwise. The token is never logged.
+type VerifyTokenRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Token string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// username that the client gives itself, empty if none: DENIED if the token is not
+	// that user's.
+	Username string `protobuf:"bytes,2,opt,name=username,proto3" json:"username,omitempty"`
+	// client_ip in text form, for limits and records.
+	ClientIp string `protobuf:"bytes,3,opt,name=client_ip,json=clientIp,proto3" json:"client_ip,omitempty"`
+	// service: "smtp", "imap", "pop3".
+	Service string `protobuf:"bytes,4,opt,name=service,proto3" json:"service,omitempty"`
+	// host and port that the client means to talk to (RFC 7628 section 3.1), unverified;
+	// empty and 0 if it did not say.
+	Host          string `protobuf:"bytes,5,opt,name=host,proto3" json:"host,omitempty"`
+	Port          int32  `protobuf:"varint,6,opt,name=port,proto3" json:"port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyTokenRequest) Reset() {
+	*x = VerifyTokenRequest{}
+	mi := &file_directory_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyTokenRequest) ProtoMessage() {}
+
+func (x *VerifyTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_directory_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyTokenRequest.ProtoReflect.Descriptor instead.
+func (*VerifyTokenRequest) Descriptor() ([]byte, []int) {
+	return file_directory_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *VerifyTokenRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *VerifyTokenRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *VerifyTokenRequest) GetClientIp() string {
+	if x != nil {
+		return x.ClientIp
+	}
+	return ""
+}
+
+func (x *VerifyTokenRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *VerifyTokenRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *VerifyTokenRequest) GetPort() int32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+// VerifyTokenResponse: the token holds.
+type VerifyTokenResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// account whom the session acts as.
+	Account string `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	// addresses as in AuthenticateResponse.
+	Addresses     []string `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyTokenResponse) Reset() {
+	*x = VerifyTokenResponse{}
+	mi := &file_directory_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyTokenResponse) ProtoMessage() {}
+
+func (x *VerifyTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_directory_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyTokenResponse.ProtoReflect.Descriptor instead.
+func (*VerifyTokenResponse) Descriptor() ([]byte, []int) {
+	return file_directory_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *VerifyTokenResponse) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *VerifyTokenResponse) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
 // DomainsRequest asks for the domains that this directory answers for.
 type DomainsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -769,7 +952,7 @@ type DomainsRequest struct {
 
 func (x *DomainsRequest) Reset() {
 	*x = DomainsRequest{}
-	mi := &file_directory_proto_msgTypes[8]
+	mi := &file_directory_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -781,7 +964,7 @@ func (x *DomainsRequest) String() string {
 func (*DomainsRequest) ProtoMessage() {}
 
 func (x *DomainsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_directory_proto_msgTypes[8]
+	mi := &file_directory_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -794,7 +977,7 @@ func (x *DomainsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainsRequest.ProtoReflect.Descriptor instead.
 func (*DomainsRequest) Descriptor() ([]byte, []int) {
-	return file_directory_proto_rawDescGZIP(), []int{8}
+	return file_directory_proto_rawDescGZIP(), []int{10}
 }
 
 // DomainsResponse. The core believes it for 5 s.
@@ -807,7 +990,7 @@ type DomainsResponse struct {
 
 func (x *DomainsResponse) Reset() {
 	*x = DomainsResponse{}
-	mi := &file_directory_proto_msgTypes[9]
+	mi := &file_directory_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -819,7 +1002,7 @@ func (x *DomainsResponse) String() string {
 func (*DomainsResponse) ProtoMessage() {}
 
 func (x *DomainsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_directory_proto_msgTypes[9]
+	mi := &file_directory_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -832,7 +1015,7 @@ func (x *DomainsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainsResponse.ProtoReflect.Descriptor instead.
 func (*DomainsResponse) Descriptor() ([]byte, []int) {
-	return file_directory_proto_rawDescGZIP(), []int{9}
+	return file_directory_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DomainsResponse) GetDomains() []string {
@@ -846,18 +1029,20 @@ var File_directory_proto protoreflect.FileDescriptor
 
 const file_directory_proto_rawDesc = "" +
 	"\n" +
-	"\x0fdirectory.proto\x12\x14stagecoach.plugin.v1\x1a\fcommon.proto\"\xb8\x02\n" +
+	"\x0fdirectory.proto\x12\x14stagecoach.plugin.v1\x1a\fcommon.proto\"\x87\x03\n" +
 	"\rDirectoryCall\x12@\n" +
 	"\aresolve\x18\x01 \x01(\v2$.stagecoach.plugin.v1.ResolveRequestH\x00R\aresolve\x12O\n" +
 	"\fauthenticate\x18\x02 \x01(\v2).stagecoach.plugin.v1.AuthenticateRequestH\x00R\fauthenticate\x12L\n" +
 	"\vcredentials\x18\x03 \x01(\v2(.stagecoach.plugin.v1.CredentialsRequestH\x00R\vcredentials\x12@\n" +
-	"\adomains\x18\x04 \x01(\v2$.stagecoach.plugin.v1.DomainsRequestH\x00R\adomainsB\x04\n" +
-	"\x02op\"\xbd\x02\n" +
+	"\adomains\x18\x04 \x01(\v2$.stagecoach.plugin.v1.DomainsRequestH\x00R\adomains\x12M\n" +
+	"\fverify_token\x18\x05 \x01(\v2(.stagecoach.plugin.v1.VerifyTokenRequestH\x00R\vverifyTokenB\x04\n" +
+	"\x02op\"\x8d\x03\n" +
 	"\x0eDirectoryReply\x12A\n" +
 	"\aresolve\x18\x01 \x01(\v2%.stagecoach.plugin.v1.ResolveResponseH\x00R\aresolve\x12P\n" +
 	"\fauthenticate\x18\x02 \x01(\v2*.stagecoach.plugin.v1.AuthenticateResponseH\x00R\fauthenticate\x12M\n" +
 	"\vcredentials\x18\x03 \x01(\v2).stagecoach.plugin.v1.CredentialsResponseH\x00R\vcredentials\x12A\n" +
-	"\adomains\x18\x04 \x01(\v2%.stagecoach.plugin.v1.DomainsResponseH\x00R\adomainsB\x04\n" +
+	"\adomains\x18\x04 \x01(\v2%.stagecoach.plugin.v1.DomainsResponseH\x00R\adomains\x12N\n" +
+	"\fverify_token\x18\x05 \x01(\v2).stagecoach.plugin.v1.VerifyTokenResponseH\x00R\vverifyTokenB\x04\n" +
 	"\x02op\"*\n" +
 	"\x0eResolveRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\"\x83\x03\n" +
@@ -898,7 +1083,17 @@ const file_directory_proto_rawDesc = "" +
 	"\n" +
 	"stored_key\x18\x04 \x01(\fR\tstoredKey\x12\x1d\n" +
 	"\n" +
-	"server_key\x18\x05 \x01(\fR\tserverKey\"\x10\n" +
+	"server_key\x18\x05 \x01(\fR\tserverKey\"\xa5\x01\n" +
+	"\x12VerifyTokenRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1a\n" +
+	"\busername\x18\x02 \x01(\tR\busername\x12\x1b\n" +
+	"\tclient_ip\x18\x03 \x01(\tR\bclientIp\x12\x18\n" +
+	"\aservice\x18\x04 \x01(\tR\aservice\x12\x12\n" +
+	"\x04host\x18\x05 \x01(\tR\x04host\x12\x12\n" +
+	"\x04port\x18\x06 \x01(\x05R\x04port\"M\n" +
+	"\x13VerifyTokenResponse\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\"\x10\n" +
 	"\x0eDomainsRequest\"+\n" +
 	"\x0fDomainsResponse\x12\x18\n" +
 	"\adomains\x18\x01 \x03(\tR\adomainsB<Z:github.com/stagecoach-mta/stagecoach/sdk/proto/v1;pluginv1b\x06proto3"
@@ -916,7 +1111,7 @@ func file_directory_proto_rawDescGZIP() []byte {
 }
 
 var file_directory_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_directory_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_directory_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_directory_proto_goTypes = []any{
 	(ResolveResponse_Result)(0),  // 0: stagecoach.plugin.v1.ResolveResponse.Result
 	(*DirectoryCall)(nil),        // 1: stagecoach.plugin.v1.DirectoryCall
@@ -927,26 +1122,30 @@ var file_directory_proto_goTypes = []any{
 	(*AuthenticateResponse)(nil), // 6: stagecoach.plugin.v1.AuthenticateResponse
 	(*CredentialsRequest)(nil),   // 7: stagecoach.plugin.v1.CredentialsRequest
 	(*CredentialsResponse)(nil),  // 8: stagecoach.plugin.v1.CredentialsResponse
-	(*DomainsRequest)(nil),       // 9: stagecoach.plugin.v1.DomainsRequest
-	(*DomainsResponse)(nil),      // 10: stagecoach.plugin.v1.DomainsResponse
-	(*SMTPReply)(nil),            // 11: stagecoach.plugin.v1.SMTPReply
+	(*VerifyTokenRequest)(nil),   // 9: stagecoach.plugin.v1.VerifyTokenRequest
+	(*VerifyTokenResponse)(nil),  // 10: stagecoach.plugin.v1.VerifyTokenResponse
+	(*DomainsRequest)(nil),       // 11: stagecoach.plugin.v1.DomainsRequest
+	(*DomainsResponse)(nil),      // 12: stagecoach.plugin.v1.DomainsResponse
+	(*SMTPReply)(nil),            // 13: stagecoach.plugin.v1.SMTPReply
 }
 var file_directory_proto_depIdxs = []int32{
 	3,  // 0: stagecoach.plugin.v1.DirectoryCall.resolve:type_name -> stagecoach.plugin.v1.ResolveRequest
 	5,  // 1: stagecoach.plugin.v1.DirectoryCall.authenticate:type_name -> stagecoach.plugin.v1.AuthenticateRequest
 	7,  // 2: stagecoach.plugin.v1.DirectoryCall.credentials:type_name -> stagecoach.plugin.v1.CredentialsRequest
-	9,  // 3: stagecoach.plugin.v1.DirectoryCall.domains:type_name -> stagecoach.plugin.v1.DomainsRequest
-	4,  // 4: stagecoach.plugin.v1.DirectoryReply.resolve:type_name -> stagecoach.plugin.v1.ResolveResponse
-	6,  // 5: stagecoach.plugin.v1.DirectoryReply.authenticate:type_name -> stagecoach.plugin.v1.AuthenticateResponse
-	8,  // 6: stagecoach.plugin.v1.DirectoryReply.credentials:type_name -> stagecoach.plugin.v1.CredentialsResponse
-	10, // 7: stagecoach.plugin.v1.DirectoryReply.domains:type_name -> stagecoach.plugin.v1.DomainsResponse
-	0,  // 8: stagecoach.plugin.v1.ResolveResponse.result:type_name -> stagecoach.plugin.v1.ResolveResponse.Result
-	11, // 9: stagecoach.plugin.v1.ResolveResponse.reply:type_name -> stagecoach.plugin.v1.SMTPReply
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	11, // 3: stagecoach.plugin.v1.DirectoryCall.domains:type_name -> stagecoach.plugin.v1.DomainsRequest
+	9,  // 4: stagecoach.plugin.v1.DirectoryCall.verify_token:type_name -> stagecoach.plugin.v1.VerifyTokenRequest
+	4,  // 5: stagecoach.plugin.v1.DirectoryReply.resolve:type_name -> stagecoach.plugin.v1.ResolveResponse
+	6,  // 6: stagecoach.plugin.v1.DirectoryReply.authenticate:type_name -> stagecoach.plugin.v1.AuthenticateResponse
+	8,  // 7: stagecoach.plugin.v1.DirectoryReply.credentials:type_name -> stagecoach.plugin.v1.CredentialsResponse
+	12, // 8: stagecoach.plugin.v1.DirectoryReply.domains:type_name -> stagecoach.plugin.v1.DomainsResponse
+	10, // 9: stagecoach.plugin.v1.DirectoryReply.verify_token:type_name -> stagecoach.plugin.v1.VerifyTokenResponse
+	0,  // 10: stagecoach.plugin.v1.ResolveResponse.result:type_name -> stagecoach.plugin.v1.ResolveResponse.Result
+	13, // 11: stagecoach.plugin.v1.ResolveResponse.reply:type_name -> stagecoach.plugin.v1.SMTPReply
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_directory_proto_init() }
@@ -960,12 +1159,14 @@ func file_directory_proto_init() {
 		(*DirectoryCall_Authenticate)(nil),
 		(*DirectoryCall_Credentials)(nil),
 		(*DirectoryCall_Domains)(nil),
+		(*DirectoryCall_VerifyToken)(nil),
 	}
 	file_directory_proto_msgTypes[1].OneofWrappers = []any{
 		(*DirectoryReply_Resolve)(nil),
 		(*DirectoryReply_Authenticate)(nil),
 		(*DirectoryReply_Credentials)(nil),
 		(*DirectoryReply_Domains)(nil),
+		(*DirectoryReply_VerifyToken)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -973,7 +1174,7 @@ func file_directory_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_directory_proto_rawDesc), len(file_directory_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 from stagecoach.v1 import common_pb2 as stagecoach_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dstagecoach/v1/directory.proto\x12\x14stagecoach.plugin.v1\x1a\x1astagecoach/v1/common.proto\"\x8b\x02\n\rDirectoryCall\x12\x37\n\x07resolve\x18\x01 \x01(\x0b\x32$.stagecoach.plugin.v1.ResolveRequestH\x00\x12\x41\n\x0c\x61uthenticate\x18\x02 \x01(\x0b\x32).stagecoach.plugin.v1.AuthenticateRequestH\x00\x12?\n\x0b\x63redentials\x18\x03 \x01(\x0b\x32(.stagecoach.plugin.v1.CredentialsRequestH\x00\x12\x37\n\x07\x64omains\x18\x04 \x01(\x0b\x32$.stagecoach.plugin.v1.DomainsRequestH\x00\x42\x04\n\x02op\"\x90\x02\n\x0e\x44irectoryReply\x12\x38\n\x07resolve\x18\x01 \x01(\x0b\x32%.stagecoach.plugin.v1.ResolveResponseH\x00\x12\x42\n\x0c\x61uthenticate\x18\x02 \x01(\x0b\x32*.stagecoach.plugin.v1.AuthenticateResponseH\x00\x12@\n\x0b\x63redentials\x18\x03 \x01(\x0b\x32).stagecoach.plugin.v1.CredentialsResponseH\x00\x12\x38\n\x07\x64omains\x18\x04 \x01(\x0b\x32%.stagecoach.plugin.v1.DomainsResponseH\x00\x42\x04\n\x02op\"!\n\x0eResolveRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"\xbb\x02\n\x0fResolveResponse\x12<\n\x06result\x18\x01 \x01(\x0e\x32,.stagecoach.plugin.v1.ResolveResponse.Result\x12\x0f\n\x07\x61\x63\x63ount\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x0f\n\x07targets\x18\x04 \x03(\t\x12.\n\x05reply\x18\x05 \x01(\x0b\x32\x1f.stagecoach.plugin.v1.SMTPReply\x12\x11\n\tcatch_all\x18\x06 \x01(\x08\x12\x13\n\x0bquota_bytes\x18\x07 \x01(\x03\x12\x10\n\x08\x66resh_ms\x18\x08 \x01(\x03\"N\n\x06Result\x12\x0c\n\x08NOT_MINE\x10\x00\x12\x10\n\x0cNO_SUCH_USER\x10\x01\x12\x0b\n\x07MAILBOX\x10\x02\x12\t\n\x05\x41LIAS\x10\x03\x12\x0c\n\x08\x44ISABLED\x10\x04\"}\n\x13\x41uthenticateRequest\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\x12\x1e\n\x16\x61uthorization_identity\x18\x03 \x01(\t\x12\x11\n\tclient_ip\x18\x04 \x01(\t\x12\x0f\n\x07service\x18\x05 \x01(\t\":\n\x14\x41uthenticateResponse\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x11\n\taddresses\x18\x02 \x03(\t\"9\n\x12\x43redentialsRequest\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x11\n\tmechanism\x18\x02 \x01(\t\"p\n\x13\x43redentialsResponse\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0c\n\x04salt\x18\x02 \x01(\x0c\x12\x12\n\niterations\x18\x03 \x01(\x05\x12\x12\n\nstored_key\x18\x04 \x01(\x0c\x12\x12\n\nserver_key\x18\x05 \x01(\x0c\"\x10\n\x0e\x44omainsRequest\"\"\n\x0f\x44omainsResponse\x12\x0f\n\x07\x64omains\x18\x01 \x03(\tB<Z:github.com/stagecoach-mta/stagecoach/sdk/proto/v1;pluginv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dstagecoach/v1/directory.proto\x12\x14stagecoach.plugin.v1\x1a\x1astagecoach/v1/common.proto\"\xcd\x02\n\rDirectoryCall\x12\x37\n\x07resolve\x18\x01 \x01(\x0b\x32$.stagecoach.plugin.v1.ResolveRequestH\x00\x12\x41\n\x0c\x61uthenticate\x18\x02 \x01(\x0b\x32).stagecoach.plugin.v1.AuthenticateRequestH\x00\x12?\n\x0b\x63redentials\x18\x03 \x01(\x0b\x32(.stagecoach.plugin.v1.CredentialsRequestH\x00\x12\x37\n\x07\x64omains\x18\x04 \x01(\x0b\x32$.stagecoach.plugin.v1.DomainsRequestH\x00\x12@\n\x0cverify_token\x18\x05 \x01(\x0b\x32(.stagecoach.plugin.v1.VerifyTokenRequestH\x00\x42\x04\n\x02op\"\xd3\x02\n\x0e\x44irectoryReply\x12\x38\n\x07resolve\x18\x01 \x01(\x0b\x32%.stagecoach.plugin.v1.ResolveResponseH\x00\x12\x42\n\x0c\x61uthenticate\x18\x02 \x01(\x0b\x32*.stagecoach.plugin.v1.AuthenticateResponseH\x00\x12@\n\x0b\x63redentials\x18\x03 \x01(\x0b\x32).stagecoach.plugin.v1.CredentialsResponseH\x00\x12\x38\n\x07\x64omains\x18\x04 \x01(\x0b\x32%.stagecoach.plugin.v1.DomainsResponseH\x00\x12\x41\n\x0cverify_token\x18\x05 \x01(\x0b\x32).stagecoach.plugin.v1.VerifyTokenResponseH\x00\x42\x04\n\x02op\"!\n\x0eResolveRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"\xbb\x02\n\x0fResolveResponse\x12<\n\x06result\x18\x01 \x01(\x0e\x32,.stagecoach.plugin.v1.ResolveResponse.Result\x12\x0f\n\x07\x61\x63\x63ount\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x0f\n\x07targets\x18\x04 \x03(\t\x12.\n\x05reply\x18\x05 \x01(\x0b\x32\x1f.stagecoach.plugin.v1.SMTPReply\x12\x11\n\tcatch_all\x18\x06 \x01(\x08\x12\x13\n\x0bquota_bytes\x18\x07 \x01(\x03\x12\x10\n\x08\x66resh_ms\x18\x08 \x01(\x03\"N\n\x06Result\x12\x0c\n\x08NOT_MINE\x10\x00\x12\x10\n\x0cNO_SUCH_USER\x10\x01\x12\x0b\n\x07MAILBOX\x10\x02\x12\t\n\x05\x41LIAS\x10\x03\x12\x0c\n\x08\x44ISABLED\x10\x04\"}\n\x13\x41uthenticateRequest\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\x12\x1e\n\x16\x61uthorization_identity\x18\x03 \x01(\t\x12\x11\n\tclient_ip\x18\x04 \x01(\t\x12\x0f\n\x07service\x18\x05 \x01(\t\":\n\x14\x41uthenticateResponse\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x11\n\taddresses\x18\x02 \x03(\t\"9\n\x12\x43redentialsRequest\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x11\n\tmechanism\x18\x02 \x01(\t\"p\n\x13\x43redentialsResponse\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0c\n\x04salt\x18\x02 \x01(\x0c\x12\x12\n\niterations\x18\x03 \x01(\x05\x12\x12\n\nstored_key\x18\x04 \x01(\x0c\x12\x12\n\nserver_key\x18\x05 \x01(\x0c\"u\n\x12VerifyTokenRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x11\n\tclient_ip\x18\x03 \x01(\t\x12\x0f\n\x07service\x18\x04 \x01(\t\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x0c\n\x04port\x18\x06 \x01(\x05\"9\n\x13VerifyTokenResponse\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x11\n\taddresses\x18\x02 \x03(\t\"\x10\n\x0e\x44omainsRequest\"\"\n\x0f\x44omainsResponse\x12\x0f\n\x07\x64omains\x18\x01 \x03(\tB<Z:github.com/stagecoach-mta/stagecoach/sdk/proto/v1;pluginv1b\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stagecoach.v1.directory_pb2', globals())
@@ -23,25 +23,29 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
   DESCRIPTOR._serialized_options = b'Z:github.com/stagecoach-mta/stagecoach/sdk/proto/v1;pluginv1'
   _DIRECTORYCALL._serialized_start=84
-  _DIRECTORYCALL._serialized_end=351
-  _DIRECTORYREPLY._serialized_start=354
-  _DIRECTORYREPLY._serialized_end=626
-  _RESOLVEREQUEST._serialized_start=628
-  _RESOLVEREQUEST._serialized_end=661
-  _RESOLVERESPONSE._serialized_start=664
-  _RESOLVERESPONSE._serialized_end=979
-  _RESOLVERESPONSE_RESULT._serialized_start=901
-  _RESOLVERESPONSE_RESULT._serialized_end=979
-  _AUTHENTICATEREQUEST._serialized_start=981
-  _AUTHENTICATEREQUEST._serialized_end=1106
-  _AUTHENTICATERESPONSE._serialized_start=1108
-  _AUTHENTICATERESPONSE._serialized_end=1166
-  _CREDENTIALSREQUEST._serialized_start=1168
-  _CREDENTIALSREQUEST._serialized_end=1225
-  _CREDENTIALSRESPONSE._serialized_start=1227
-  _CREDENTIALSRESPONSE._serialized_end=1339
-  _DOMAINSREQUEST._serialized_start=1341
-  _DOMAINSREQUEST._serialized_end=1357
-  _DOMAINSRESPONSE._serialized_start=1359
-  _DOMAINSRESPONSE._serialized_end=1393
+  _DIRECTORYCALL._serialized_end=417
+  _DIRECTORYREPLY._serialized_start=420
+  _DIRECTORYREPLY._serialized_end=759
+  _RESOLVEREQUEST._serialized_start=761
+  _RESOLVEREQUEST._serialized_end=794
+  _RESOLVERESPONSE._serialized_start=797
+  _RESOLVERESPONSE._serialized_end=1112
+  _RESOLVERESPONSE_RESULT._serialized_start=1034
+  _RESOLVERESPONSE_RESULT._serialized_end=1112
+  _AUTHENTICATEREQUEST._serialized_start=1114
+  _AUTHENTICATEREQUEST._serialized_end=1239
+  _AUTHENTICATERESPONSE._serialized_start=1241
+  _AUTHENTICATERESPONSE._serialized_end=1299
+  _CREDENTIALSREQUEST._serialized_start=1301
+  _CREDENTIALSREQUEST._serialized_end=1358
+  _CREDENTIALSRESPONSE._serialized_start=1360
+  _CREDENTIALSRESPONSE._serialized_end=1472
+  _VERIFYTOKENREQUEST._serialized_start=1474
+  _VERIFYTOKENREQUEST._serialized_end=1591
+  _VERIFYTOKENRESPONSE._serialized_start=1593
+  _VERIFYTOKENRESPONSE._serialized_end=1650
+  _DOMAINSREQUEST._serialized_start=1652
+  _DOMAINSREQUEST._serialized_end=1668
+  _DOMAINSRESPONSE._serialized_start=1670
+  _DOMAINSRESPONSE._serialized_end=1704
 # @@protoc_insertion_point(module_scope)

@@ -52,28 +52,32 @@ class CredentialsResponse(_message.Message):
     def __init__(self, account: _Optional[str] = ..., salt: _Optional[bytes] = ..., iterations: _Optional[int] = ..., stored_key: _Optional[bytes] = ..., server_key: _Optional[bytes] = ...) -> None: ...
 
 class DirectoryCall(_message.Message):
-    __slots__ = ["authenticate", "credentials", "domains", "resolve"]
+    __slots__ = ["authenticate", "credentials", "domains", "resolve", "verify_token"]
     AUTHENTICATE_FIELD_NUMBER: _ClassVar[int]
     CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
     DOMAINS_FIELD_NUMBER: _ClassVar[int]
     RESOLVE_FIELD_NUMBER: _ClassVar[int]
+    VERIFY_TOKEN_FIELD_NUMBER: _ClassVar[int]
     authenticate: AuthenticateRequest
     credentials: CredentialsRequest
     domains: DomainsRequest
     resolve: ResolveRequest
-    def __init__(self, resolve: _Optional[_Union[ResolveRequest, _Mapping]] = ..., authenticate: _Optional[_Union[AuthenticateRequest, _Mapping]] = ..., credentials: _Optional[_Union[CredentialsRequest, _Mapping]] = ..., domains: _Optional[_Union[DomainsRequest, _Mapping]] = ...) -> None: ...
+    verify_token: VerifyTokenRequest
+    def __init__(self, resolve: _Optional[_Union[ResolveRequest, _Mapping]] = ..., authenticate: _Optional[_Union[AuthenticateRequest, _Mapping]] = ..., credentials: _Optional[_Union[CredentialsRequest, _Mapping]] = ..., domains: _Optional[_Union[DomainsRequest, _Mapping]] = ..., verify_token: _Optional[_Union[VerifyTokenRequest, _Mapping]] = ...) -> None: ...
 
 class DirectoryReply(_message.Message):
-    __slots__ = ["authenticate", "credentials", "domains", "resolve"]
+    __slots__ = ["authenticate", "credentials", "domains", "resolve", "verify_token"]
     AUTHENTICATE_FIELD_NUMBER: _ClassVar[int]
     CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
     DOMAINS_FIELD_NUMBER: _ClassVar[int]
     RESOLVE_FIELD_NUMBER: _ClassVar[int]
+    VERIFY_TOKEN_FIELD_NUMBER: _ClassVar[int]
     authenticate: AuthenticateResponse
     credentials: CredentialsResponse
     domains: DomainsResponse
     resolve: ResolveResponse
-    def __init__(self, resolve: _Optional[_Union[ResolveResponse, _Mapping]] = ..., authenticate: _Optional[_Union[AuthenticateResponse, _Mapping]] = ..., credentials: _Optional[_Union[CredentialsResponse, _Mapping]] = ..., domains: _Optional[_Union[DomainsResponse, _Mapping]] = ...) -> None: ...
+    verify_token: VerifyTokenResponse
+    def __init__(self, resolve: _Optional[_Union[ResolveResponse, _Mapping]] = ..., authenticate: _Optional[_Union[AuthenticateResponse, _Mapping]] = ..., credentials: _Optional[_Union[CredentialsResponse, _Mapping]] = ..., domains: _Optional[_Union[DomainsResponse, _Mapping]] = ..., verify_token: _Optional[_Union[VerifyTokenResponse, _Mapping]] = ...) -> None: ...
 
 class DomainsRequest(_message.Message):
     __slots__ = []
@@ -117,3 +121,27 @@ class ResolveResponse(_message.Message):
     result: ResolveResponse.Result
     targets: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, result: _Optional[_Union[ResolveResponse.Result, str]] = ..., account: _Optional[str] = ..., detail: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ..., reply: _Optional[_Union[_common_pb2.SMTPReply, _Mapping]] = ..., catch_all: bool = ..., quota_bytes: _Optional[int] = ..., fresh_ms: _Optional[int] = ...) -> None: ...
+
+class VerifyTokenRequest(_message.Message):
+    __slots__ = ["client_ip", "host", "port", "service", "token", "username"]
+    CLIENT_IP_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    USERNAME_FIELD_NUMBER: _ClassVar[int]
+    client_ip: str
+    host: str
+    port: int
+    service: str
+    token: str
+    username: str
+    def __init__(self, token: _Optional[str] = ..., username: _Optional[str] = ..., client_ip: _Optional[str] = ..., service: _Optional[str] = ..., host: _Optional[str] = ..., port: _Optional[int] = ...) -> None: ...
+
+class VerifyTokenResponse(_message.Message):
+    __slots__ = ["account", "addresses"]
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    account: str
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, account: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ...) -> None: ...
