@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/stagecoach-mta/stagecoach/core/command"
 	"github.com/stagecoach-mta/stagecoach/plugins"
+	"github.com/stagecoach-mta/stagecoach/plugins/milter/miltertest"
 	"github.com/stagecoach-mta/stagecoach/sdk/conform"
 )
 
@@ -20,7 +22,8 @@ import (
 type tried struct {
 	block, facts string
 	skipped      []string
-	prepare      func(dir string) error // what the block needs in DIR
+	prepare      func(dir string) error         // what the block needs in DIR
+	serve        func(t *testing.T, dir string) // whom it talks to, until the test ends
 }
 
 const noMistakes = "configure: mistakes point at their attribute"
@@ -108,6 +111,23 @@ messages = ["DIR/verified.eml"]`,
 			"login: none in the clear", "login: under TLS the right password is taken", "login: a wrong password is refused", "drain: clients are told to go",
 		},
 	},
+	"milter": {
+		block: `filter "milter" "scan" { address = "unix:DIR/milter.sock" }`,
+		facts: `wrong = { address = "address = \"localhost:8891\"" }`,
+		serve: func(t *testing.T, dir string) {
+			l, err := net.Listen("unix", filepath.Join(dir, "milter.sock"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := miltertest.Serve(l, miltertest.Script{Actions: 1, Answer: func(command byte, _ string) []miltertest.Packet {
+				if command == 'E' {
+					return []miltertest.Packet{miltertest.Say('h', "X-Seen-By", "milter"), {Code: 'a'}}
+				}
+				return miltertest.Continue()
+			}})
+			t.Cleanup(s.Close)
+		},
+	},
 	"pipe": {
 		block: `deliver "pipe" "tickets" { command = ["/bin/cat"] }`,
 		facts: `slow = "command = [\"/bin/sleep\", \"600\"]"`,
@@ -137,6 +157,7 @@ messages = ["DIR/verified.eml"]`,
   }
 }`,
 		facts: `wrong = { rule = "rule \"a\" {\n when = true\n}" }`,
+	},
 	"srs": {
 		block: `filter "srs" "forwarded" {
   domain  = "ryan.example"
@@ -175,6 +196,9 @@ func conformed(t *testing.T, c tried, args ...string) (code int, report *conform
 		if err := c.prepare(dir); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if c.serve != nil {
+		c.serve(t, dir)
 	}
 	args = append([]string{"plugin", "conform"}, args...)
 	for flag, text := range map[string]string{"--config": c.block, "--facts": c.facts} {

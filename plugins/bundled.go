@@ -14,6 +14,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/local"
 	"github.com/stagecoach-mta/stagecoach/plugins/maildir"
 	"github.com/stagecoach-mta/stagecoach/plugins/managesieve"
+	"github.com/stagecoach-mta/stagecoach/plugins/milter"
 	"github.com/stagecoach-mta/stagecoach/plugins/pipe"
 	"github.com/stagecoach-mta/stagecoach/plugins/pop3"
 	"github.com/stagecoach-mta/stagecoach/plugins/ratelimit"
@@ -39,6 +40,7 @@ func Bundled() []sdk.Plugin {
 		local.Plugin(),
 		maildir.Plugin(),
 		managesieve.Plugin(),
+		milter.Plugin(),
 		pipe.Plugin(),
 		pop3.Plugin(),
 		ratelimit.Plugin(),

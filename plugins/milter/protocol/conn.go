@@ -109,6 +109,9 @@ func (c *Conn) Quit() error {
 // ErrPatience: the milter did not answer in time.
 var ErrPatience = errors.New("the milter does not answer")
 
+// errConnFail is ConnFail, which is no verdict.
+var errConnFail = errors.New("the milter says that it cannot serve")
+
 // arm bounds the next wait.
 func (c *Conn) arm() error {
 	at := time.Now().Add(c.Patience)
@@ -199,6 +202,8 @@ func (c *Conn) ask(command Command, unwanted, silent Steps, data ...[]byte) (Ans
 			return Answer{}, broken("it changes the message (%q) before the end of it", string(change.Code))
 		case a.Code == Skip && (command != CommandBody || c.Options.Steps&CanSkip == 0):
 			return Answer{}, broken("it skips what cannot be skipped")
+		case a.Code == ConnFail:
+			return Answer{}, errConnFail
 		case a.Code != Progress:
 			return *a, nil
 		}
@@ -344,6 +349,8 @@ func (c *Conn) EndOfMessage(facts Macros, max int64) (Answer, []Change, error) {
 			return Answer{}, nil, err2
 		case a != nil && a.Code == Skip:
 			return Answer{}, nil, broken("it skips what cannot be skipped")
+		case a != nil && a.Code == ConnFail:
+			return Answer{}, nil, errConnFail
 		case a != nil && a.Code != Progress:
 			return *a, changes, nil
 		case change != nil:

@@ -51,7 +51,7 @@ const (
 	Accept     Code = 'a' // and asks to be told no more of the message, or of the connection
 	Continue   Code = 'c'
 	Discard    Code = 'd'
-	ConnFail   Code = 'f' // the milter cannot serve
+	ConnFail   Code = 'f' // the milter cannot serve: an error, never an Answer
 	Reject     Code = 'r'
 	Skip       Code = 's' // no more of the body, please
 	TempFail   Code = 't'
