@@ -46,7 +46,7 @@ const (
 
 // Check implements storage.Checker.
 func (s *Store) Check(ctx context.Context, req *v1.CheckRequest, progress func(*v1.CheckResponse) error) (*v1.CheckResponse, error) {
-	return s.check(ctx, "", req.GetRepair(), progress)
+	return s.check(ctx, req.GetAccount(), req.GetRepair(), progress)
 }
 
 func (s *Store) check(ctx context.Context, account string, repair bool, progress func(*v1.CheckResponse) error) (*v1.CheckResponse, error) {

@@ -3964,8 +3964,11 @@ func (x *AccountsResponse) GetAccounts() []string {
 // CheckRequest verifies all that the storage keeps, while it serves, and with
 // repair mends what can be mended. A repair that was cut off may be repeated.
 type CheckRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Repair        bool                   `protobuf:"varint,1,opt,name=repair,proto3" json:"repair,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Repair bool                   `protobuf:"varint,1,opt,name=repair,proto3" json:"repair,omitempty"`
+	// account: only that one, and not what belongs to no account; NOT_FOUND if there is
+	// none. Empty: all.
+	Account       string `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4005,6 +4008,13 @@ func (x *CheckRequest) GetRepair() bool {
 		return x.Repair
 	}
 	return false
+}
+
+func (x *CheckRequest) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
 }
 
 type CheckResponse struct {
@@ -5085,9 +5095,10 @@ const file_storage_proto_rawDesc = "" +
 	"\x05after\x18\x01 \x01(\tR\x05after\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x05R\x05limit\".\n" +
 	"\x10AccountsResponse\x12\x1a\n" +
-	"\baccounts\x18\x01 \x03(\tR\baccounts\"&\n" +
+	"\baccounts\x18\x01 \x03(\tR\baccounts\"@\n" +
 	"\fCheckRequest\x12\x16\n" +
-	"\x06repair\x18\x01 \x01(\bR\x06repair\"\xe7\x02\n" +
+	"\x06repair\x18\x01 \x01(\bR\x06repair\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\tR\aaccount\"\xe7\x02\n" +
 	"\rCheckResponse\x12E\n" +
 	"\achecked\x18\x01 \x03(\v2+.stagecoach.plugin.v1.CheckResponse.CheckedR\achecked\x12G\n" +
 	"\bfindings\x18\x02 \x03(\v2+.stagecoach.plugin.v1.CheckResponse.FindingR\bfindings\x1aI\n" +

@@ -90,10 +90,12 @@ class ChangeEvent(_message.Message):
     def __init__(self, modseq: _Optional[int] = ..., mailbox_ids: _Optional[_Iterable[str]] = ..., mailboxes: bool = ...) -> None: ...
 
 class CheckRequest(_message.Message):
-    __slots__ = ["repair"]
+    __slots__ = ["account", "repair"]
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
     REPAIR_FIELD_NUMBER: _ClassVar[int]
+    account: str
     repair: bool
-    def __init__(self, repair: bool = ...) -> None: ...
+    def __init__(self, repair: bool = ..., account: _Optional[str] = ...) -> None: ...
 
 class CheckResponse(_message.Message):
     __slots__ = ["checked", "findings"]
