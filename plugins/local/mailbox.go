@@ -179,11 +179,6 @@ func (h *handle) List(ctx context.Context, req *v1.ListMailboxesRequest) (*v1.Li
 		return nil, err
 	}
 	defer v.Close()
-	all, err := readMailboxes(v, h.a.num)
-	if err != nil {
-		return nil, h.s.wrap(err, "list mailboxes")
-	}
-	all = addContainers(all)
 	name := req.GetName()
 	if name != "" {
 		if name, err = checkName(name); err != nil {
@@ -191,39 +186,15 @@ func (h *handle) List(ctx context.Context, req *v1.ListMailboxesRequest) (*v1.Li
 		}
 	}
 	resp := &v1.ListMailboxesResponse{Modseq: v.rec.modseq}
+	if resp.Mailboxes, err = listed(v, h.a.num, req.GetId(), name); err != nil {
+		return nil, h.s.wrap(err, "list mailboxes")
+	}
 	if req.GetId() == "" {
 		if resp.KeptSubscriptions, err = keptSubscriptions(v, h.a.num, name); err != nil {
 			return nil, h.s.wrap(err, "list subscriptions")
 		}
 	}
-	for _, m := range all {
-		if (req.GetId() == "" || m.Id == req.GetId()) && (name == "" || m.Name == name) {
-			resp.Mailboxes = append(resp.Mailboxes, m)
-		}
-	}
 	return resp, nil
-}
-
-// addContainers adds the names that only have children, and sorts by name.
-func addContainers(all []*v1.Mailbox) []*v1.Mailbox {
-	names := make(map[string]bool, len(all))
-	for _, m := range all {
-		names[m.Name] = true
-	}
-	for _, m := range all {
-		for name := m.Name; ; {
-			i := strings.LastIndexByte(name, '/')
-			if i < 0 {
-				break
-			}
-			if name = name[:i]; !names[name] {
-				names[name] = true
-				all = append(all, &v1.Mailbox{Name: name, Container: true})
-			}
-		}
-	}
-	slices.SortFunc(all, func(a, b *v1.Mailbox) int { return cmp.Compare(a.Name, b.Name) })
-	return all
 }
 
 // Create implements storage.Mailboxes.
