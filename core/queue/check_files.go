@@ -65,9 +65,9 @@ func (c *checker) stray(path, name string) (string, error) {
 	case err != nil:
 		return "", c.corruption(err, ofFiles)
 	}
-	if _, large, err := decodeEnvelope(messageKey(i), rec); err != nil {
+	if _, file, err := decodeEnvelope(messageKey(i), rec); err != nil {
 		return "", nil // told with the messages
-	} else if !large || path != c.e.bodyPath(i) {
+	} else if !file.large || path != c.e.bodyPath(i) {
 		return "a second body of a message that has its own elsewhere", nil
 	}
 	return "", nil

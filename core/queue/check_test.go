@@ -239,6 +239,9 @@ var damages = []struct {
 	{"a large body is short", []string{ofBodies}, "", func(t *testing.T, d *simdisk.Disk, names map[string]string) {
 		write(t, d, bodyFile(t, names["large"]), []byte("lar"))
 	}},
+	{"a large body is another", []string{ofBodies}, "", func(t *testing.T, d *simdisk.Disk, names map[string]string) {
+		write(t, d, bodyFile(t, names["large"]), []byte("lorge"))
+	}},
 	{"a large body of nobody", []string{ofFiles}, "", func(t *testing.T, d *simdisk.Disk, names map[string]string) {
 		write(t, d, "queue/body/0/"+names["gone"], []byte("x"))
 	}},
@@ -261,7 +264,7 @@ var damages = []struct {
 		drop(t, d, first(t, d, keyLane))
 	}},
 	{"a place in a lane is of a message that waits elsewhere", []string{ofLanes}, "", func(t *testing.T, d *simdisk.Disk, names map[string]string) {
-		set(t, d, laneDue{"elsewhere", due{9, 5, mustID(t, names["fresh"])}}.key(), nil)
+		set(t, d, laneDue{"elsewhere", 7, due{9, 5, mustID(t, names["fresh"])}}.key(), nil)
 	}},
 	{"a place by destination is not there", []string{ofDestinations}, "", func(t *testing.T, d *simdisk.Disk, _ map[string]string) {
 		drop(t, d, first(t, d, keyDestination))

@@ -192,7 +192,7 @@ func (e *Engine) fold(l *lease, s *stored) {
 		return
 	}
 	key := messageKey(l.id)
-	rec, err := encodeEnvelope(key, s.env, s.state.large)
+	rec, err := encodeEnvelope(key, s.env, s.state.file)
 	if err != nil {
 		return
 	}

@@ -245,7 +245,7 @@ func (e *Engine) end(g *group, l *lease) error {
 	if err != nil {
 		return err
 	}
-	if st.large {
+	if st.file.large {
 		g.gone = append(g.gone, e.bodyPath(l.id))
 	} else if err = g.batch.SingleDelete(bodyKey(l.id), nil); err != nil {
 		return err

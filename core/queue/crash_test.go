@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -231,6 +232,9 @@ func (h *history) judge(e *Engine, d *simdisk.Disk, at int) error {
 	if err := noOrphans(d, m); err != nil {
 		return err
 	}
+	if err := summed(e); err != nil {
+		return err
+	}
 	return h.fenced(e, at)
 }
 
@@ -289,6 +293,21 @@ func claimable(e *Engine, m model) error {
 		return fmt.Errorf("%d claimed, %d are waiting", len(cs), waiting)
 	}
 	return nil
+}
+
+// summed: the checksum of each large body is in its message's record.
+func summed(e *Engine) error {
+	var wrong error
+	err := e.scan(0, func(s *stored) bool {
+		if s.state.file.large {
+			sum, err := sumOf(e.fs, e.bodyPath(s.id))
+			if err != nil || !s.state.file.summed || sum != s.state.file.sum {
+				wrong = errors.Join(fmt.Errorf("the checksum of the file is %08x, the record says %+v", sum, s.state.file), err)
+			}
+		}
+		return wrong == nil
+	})
+	return cmp.Or(wrong, err)
 }
 
 func noOrphans(fs vfs.FS, m model) error {

@@ -38,7 +38,7 @@ type Options struct {
 
 // faults are bugs that a test plants to see that its checker finds them.
 type faults struct {
-	earlyAck, lateEnqueue, noRetire, untold, lateIndex, staleIndex bool
+	earlyAck, lateEnqueue, noRetire, untold, lateIndex, staleIndex, unfair bool
 }
 
 // Engine is the Queue in one directory of one machine.
@@ -83,7 +83,7 @@ type Engine struct {
 	sequence  uint64 // of the last observation
 	expiry    int64  // no lease ends before
 	cursors   [classes]due
-	lanes     laneCursors
+	lanes     knownLanes
 	known     int64 // the earliest due that the scheduler was told
 	counts    counts
 	stock     stock
@@ -127,7 +127,7 @@ func Open(o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		o: o, stop: newStopper(), log: o.Log, wake: make(chan struct{}, 1), fed: make(chan struct{}, 1), swept: make(chan struct{}),
-		leases: make(map[id]*lease), lanes: laneCursors{}, expiry: never, known: never, stock: newStock(),
+		leases: make(map[id]*lease), lanes: knownLanes{of: map[string]*laneHeads{}}, expiry: never, known: never, stock: newStock(),
 	}
 	e.fs = syncGuard{o.FS, e.stop}
 	e.history = past{fs: e.fs, dir: e.fs.PathJoin(o.Dir, "history"), log: o.Log}
@@ -205,7 +205,7 @@ func (e *Engine) tuned(opts *pebble.Options) *pebble.Options {
 }
 
 // formatVersion of keys and records together.
-const formatVersion = 3
+const formatVersion = 4
 
 // start reads the few records that are about the queue as a whole.
 func (e *Engine) start() error {

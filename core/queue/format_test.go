@@ -113,7 +113,7 @@ func TestRecordsStayAsTheyAre(t *testing.T) {
 		Index: 1, State: Waiting, Next: at, Lane: "l", Recheck: at, Attempt: &Attempt{At: at, Code: 421}, Route: "r", Deliver: "d",
 		Reason: "w", Account: "a", Detail: "b", Notified: true, operator: true, Add: []*Recipient{{Index: 2, Address: "kathleen@ryan.example"}},
 	}}
-	rec, err := encodeEnvelope(messageKey(7), env, true)
+	rec, err := encodeEnvelope(messageKey(7), env, bodyPlace{true, true, 0x01020304})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,8 +128,8 @@ func TestRecordsStayAsTheyAre(t *testing.T) {
 	if err != nil || page != string(want) {
 		t.Fatalf("%v: records are\n%s, in %s they were\n%s", err, page, path, want)
 	}
-	got, large, err := decodeEnvelope(messageKey(7), rec)
-	if err != nil || !large || fmt.Sprint(got) == "" || got.Recipients[0].Last.Text != "later" || !got.Recipients[0].Recheck.Equal(at) {
+	got, file, err := decodeEnvelope(messageKey(7), rec)
+	if err != nil || file != (bodyPlace{true, true, 0x01020304}) || fmt.Sprint(got) == "" || got.Recipients[0].Last.Text != "later" || !got.Recipients[0].Recheck.Equal(at) {
 		t.Errorf("read back: %+v %v", got, err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"hash/fnv"
 	"slices"
 	"strings"
 	"time"
@@ -22,11 +23,15 @@ type Lanes interface {
 	// before. When it returns, ClaimLane sees the change.
 	Park(ctx context.Context, c *Claim, changes []Change, keep bool) error
 	// ClaimLane leases up to max messages that have a recipient due in the lane,
-	// the highest priority and the longest due first; Due names no others. rest
+	// the highest priority first; Due names no others. Of one priority the buckets
+	// of senders take turns, also from one call to the next, and in each the
+	// longest due is first: how much one sender has there delays no other. rest
 	// is what is left there; its Next is zero when nothing is.
 	ClaimLane(ctx context.Context, lane string, now time.Time, max int, lease time.Duration) (claims []*Claim, rest Lane, err error)
 	// EachLane calls each for every lane that something waits in, leased or not,
-	// until it returns false. It reads a few keys per lane and no message.
+	// until it returns false. It reads a key for each priority and bucket of a lane
+	// at most, and no message; what is due is told without a look for what has been
+	// due for longer.
 	EachLane(ctx context.Context, each func(Lane) bool) error
 }
 
@@ -42,35 +47,62 @@ type Lane struct {
 }
 
 // laneDue is a place in a lane's own due index. A message has at most one in each
-// lane: where its earliest recipient of that lane is due.
+// lane: where its earliest recipient of that lane is due. The bucket stands before the
+// time, so that what another sender has there need not be read past.
+//
+// Rejected: a name for each sender in the key. Strangers choose the names, and a claim
+// would have to look at each of them; what shares a bucket shares its turn.
 type laneDue struct {
-	lane string
+	lane   string
+	bucket byte
 	due
+}
+
+// bucketOf the sender: who logged in, else the reverse-path's domain. Not the whole
+// address: of a list each mail has another one (VERP).
+func bucketOf(e *Envelope) byte {
+	name := e.Client.GetUser()
+	if name == "" {
+		name = domainOf(e.Sender)
+	}
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(strings.ToLower(name)))
+	n := h.Sum32()
+	return byte(n ^ n>>8 ^ n>>16 ^ n>>24)
 }
 
 // lanePrefix leads all keys of a lane. Names hold no NUL: laneName sees to that.
 func lanePrefix(lane string) []byte {
-	k := make([]byte, 0, 1+len(lane)+1+dueKeyLen)
+	k := make([]byte, 0, len(lane)+laneKeyLen)
 	k = append(k, keyLane)
 	k = append(k, lane...)
 	return append(k, 0)
 }
 
+// laneKeyLen is the length of a lane's key without the name.
+const laneKeyLen = dueKeyLen + 1 + 1
+
 func (d laneDue) key() []byte {
-	k := append(lanePrefix(d.lane), byte(d.class))
+	k := append(lanePrefix(d.lane), byte(d.class), d.bucket)
 	k = binary.BigEndian.AppendUint64(k, uint64(d.at))
 	return binary.BigEndian.AppendUint64(k, uint64(d.id))
 }
 
 func parseLaneDue(k []byte) (laneDue, bool) {
 	end := bytes.IndexByte(k, 0)
-	if end < 1 || k[0] != keyLane || len(k) != end+dueKeyLen || k[end+1] >= classes {
+	if end < 1 || k[0] != keyLane || len(k) != end-1+laneKeyLen || k[end+1] >= classes {
 		return laneDue{}, false
 	}
 	place := k[end+1:]
-	return laneDue{string(k[1:end]), due{
-		int(place[0]), int64(binary.BigEndian.Uint64(place[1:])), id(binary.BigEndian.Uint64(place[9:])),
+	return laneDue{string(k[1:end]), place[1], due{
+		int(place[0]), int64(binary.BigEndian.Uint64(place[2:])), id(binary.BigEndian.Uint64(place[10:])),
 	}}, true
+}
+
+// behind is where the next class or bucket of a lane may begin.
+func (d laneDue) behind() []byte {
+	k := append(lanePrefix(d.lane), byte(d.class), d.bucket)
+	return append(k, bytes.Repeat([]byte{0xff}, 17)...) // one octet more than a place has
 }
 
 // laneName is a name that a key can hold.
@@ -93,7 +125,7 @@ func (s *state) laneDues(i id) (ds []laneDue) {
 		if found {
 			ds[n].at = min(ds[n].at, at)
 		} else {
-			ds = slices.Insert(ds, n, laneDue{r.lane, due{s.class, at, i}})
+			ds = slices.Insert(ds, n, laneDue{r.lane, s.bucket, due{s.class, at, i}})
 		}
 	}
 	return ds
@@ -145,171 +177,9 @@ func (s *state) parked() bool {
 	return slices.ContainsFunc(s.rs, func(r recipientState) bool { return r.lane != "" && r.state == Waiting })
 }
 
-// laneCursors are where the scans of lanes begin, as Engine.cursors are for the
-// due index. A lane and class that has none is scanned from its start: it only
-// takes longer.
-type laneCursors map[laneClass]due
-
-type laneClass struct {
-	lane  string
-	class int
-}
-
-// maxLaneCursors bounds their memory.
-const maxLaneCursors = 1 << 16
-
-func (c laneCursors) lower(d laneDue) {
-	at := laneClass{d.lane, d.class}
-	if from, ok := c[at]; ok && d.before(from) {
-		c[at] = d.due
-	}
-}
-
-func (c laneCursors) set(lane string, from due) {
-	if len(c) >= maxLaneCursors {
-		clear(c)
-	}
-	c[laneClass{lane, from.class}] = from
-}
-
 // Park is part of Lanes.
 func (e *Engine) Park(ctx context.Context, c *Claim, changes []Change, keep bool) error {
 	return e.commit(ctx, c, changes, keep, false)
-}
-
-// ClaimLane is part of Lanes.
-func (e *Engine) ClaimLane(ctx context.Context, lane string, now time.Time, most int, term time.Duration) ([]*Claim, Lane, error) {
-	lane = laneName(lane)
-	rest := Lane{Name: lane}
-	if err := e.check(ctx); err != nil {
-		return nil, rest, err
-	}
-	e.claiming.Lock()
-	defer e.claiming.Unlock()
-	until := now.Add(term)
-	e.mu.Lock()
-	e.expire(nanos(now))
-	e.mu.Unlock()
-	s := &laneScan{e: e, lane: lane, now: nanos(now), next: never, best: classes}
-	claims, err := s.run(now, until, most)
-	if err != nil {
-		for _, c := range claims {
-			_ = e.Release(ctx, c)
-		}
-		return nil, rest, err
-	}
-	if s.next != never {
-		rest.Next, rest.Priority = time.Unix(0, s.next).UTC(), 9-s.best
-	}
-	return claims, rest, nil
-}
-
-// laneScan is one ClaimLane.
-type laneScan struct {
-	e    *Engine
-	lane string
-	now  int64
-	next int64 // of what is left
-	best int   // its class
-}
-
-func (s *laneScan) run(now, until time.Time, most int) (claims []*Claim, err error) {
-	prefix := lanePrefix(s.lane)
-	upper := append([]byte(nil), prefix...)
-	upper[len(upper)-1] = 1
-	it, err := s.e.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: upper})
-	if err != nil {
-		return nil, err
-	}
-	defer it.Close()
-	for class := 0; class < classes; class++ {
-		from := s.begin(class)
-		if !it.SeekGE(laneDue{s.lane, from}.key()) {
-			s.end(from, due{class, never, 0})
-			break
-		}
-		if d, ok := parseLaneDue(it.Key()); ok && d.class > class {
-			s.end(from, due{class, never, 0})
-			class = d.class - 1
-			continue
-		}
-		upto := from
-		claims, upto, err = s.class(it, class, upto, now, until, most, claims)
-		if err != nil {
-			s.end(from, from)
-			return claims, err
-		}
-		s.end(from, upto)
-	}
-	return claims, it.Error()
-}
-
-// begin takes the cursor of a class; while the scan runs it stands at the end.
-func (s *laneScan) begin(class int) due {
-	s.e.mu.Lock()
-	defer s.e.mu.Unlock()
-	from, ok := s.e.lanes[laneClass{s.lane, class}]
-	if !ok {
-		from = due{class: class}
-	}
-	s.e.lanes.set(s.lane, due{class, never, 0})
-	return from
-}
-
-// end puts it where the scan stopped, or where something came meanwhile.
-func (s *laneScan) end(from, upto due) {
-	s.e.mu.Lock()
-	defer s.e.mu.Unlock()
-	at := laneClass{s.lane, from.class}
-	if now, ok := s.e.lanes[at]; !ok || upto.before(now) {
-		s.e.lanes.set(s.lane, upto)
-	}
-	if s.e.lanes[at] == (due{class: from.class, at: never}) {
-		delete(s.e.lanes, at) // nothing is left: the start is as good
-	}
-}
-
-// class claims what is due of one class, from where it stands.
-func (s *laneScan) class(it *pebble.Iterator, class int, upto due, now, until time.Time, most int, claims []*Claim) ([]*Claim, due, error) {
-	left := func(d due) {
-		s.next, s.best = min(s.next, d.at), min(s.best, class)
-	}
-	valid := true
-	for valid && len(claims) < most {
-		var batch []*lease
-		for valid && len(claims)+len(batch) < most {
-			d, ok := parseLaneDue(it.Key())
-			if ok && d.class != class {
-				valid = false
-				break
-			}
-			if ok && d.at > s.now {
-				left(d.due)
-				var err error
-				claims, err = s.e.load(batch, now, until, claims, s.lane)
-				return claims, d.due, err
-			}
-			if ok {
-				if l := s.e.lease(d.id, until); l != nil {
-					l.state = &state{lanes: []laneDue{d}}
-					batch = append(batch, l)
-				}
-				upto = d.next()
-			}
-			valid = it.Next()
-		}
-		var err error
-		if claims, err = s.e.load(batch, now, until, claims, s.lane); err != nil {
-			return claims, upto, err
-		}
-	}
-	if valid {
-		if d, ok := parseLaneDue(it.Key()); ok && d.class == class {
-			left(d.due)
-			return claims, upto, nil
-		}
-	}
-	return claims, due{class, never, 0}, it.Error()
 }
 
 // EachLane is part of Lanes.
@@ -322,6 +192,7 @@ func (e *Engine) EachLane(ctx context.Context, each func(Lane) bool) error {
 		return err
 	}
 	defer it.Close()
+	now := nanos(e.o.Clock())
 	for it.First(); it.Valid(); {
 		d, ok := parseLaneDue(it.Key())
 		if !ok {
@@ -329,13 +200,15 @@ func (e *Engine) EachLane(ctx context.Context, each func(Lane) bool) error {
 			continue
 		}
 		first := d
-		for it.SeekGE(laneDue{d.lane, due{class: d.class + 1}}.key()); it.Valid(); {
-			n, ok := parseLaneDue(it.Key())
-			if !ok || n.lane != d.lane {
+		for n := d; ok && n.lane == d.lane; n, ok = parseLaneDue(it.Key()) {
+			if first.at = min(first.at, n.at); first.at <= now || !it.SeekGE(n.behind()) {
 				break
 			}
-			first.at = min(first.at, n.at)
-			it.SeekGE(laneDue{d.lane, due{class: n.class + 1}}.key())
+		}
+		if first.at <= now {
+			end := lanePrefix(d.lane)
+			end[len(end)-1]++
+			it.SeekGE(end)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()

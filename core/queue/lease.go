@@ -18,6 +18,7 @@ type lease struct {
 // while the message is leased, so that a result need not read the envelope.
 type state struct {
 	class     int
+	bucket    byte // of the sender, in lanes
 	size      int64
 	notBefore int64
 	next      int32 // index of the next new recipient
@@ -26,7 +27,7 @@ type state struct {
 	rs        []recipientState
 	indexed   due       // its entry in the due index as of the last change
 	lanes     []laneDue // and those in its lanes
-	large     bool
+	file      bodyPlace
 }
 
 type recipientState struct {
@@ -41,7 +42,7 @@ type recipientState struct {
 }
 
 func stateOf(e *Envelope) *state {
-	s := &state{class: classOf(e.Priority), size: e.Size, notBefore: nanos(e.NotBefore)}
+	s := &state{class: classOf(e.Priority), bucket: bucketOf(e), size: e.Size, notBefore: nanos(e.NotBefore)}
 	s.rs = make([]recipientState, 0, len(e.Recipients))
 	s.add(e.Recipients)
 	return s

@@ -42,6 +42,7 @@ type model struct {
 
 type mail struct {
 	id        string
+	sender    string
 	priority  int
 	notBefore time.Time
 	body      string
@@ -73,7 +74,7 @@ func (m model) clone() model {
 func (m model) String() string {
 	var lines []string
 	for subject, x := range m.mails {
-		line := fmt.Sprintf("%s priority %d not before %d body %d/%08x:", subject, x.priority, nanos(x.notBefore), len(x.body), crc32.ChecksumIEEE([]byte(x.body)))
+		line := fmt.Sprintf("%s of %s priority %d not before %d body %d/%08x:", subject, x.sender, x.priority, nanos(x.notBefore), len(x.body), crc32.ChecksumIEEE([]byte(x.body)))
 		for _, r := range x.rs {
 			line += fmt.Sprintf(" <%s> %s %d× next %d %q from %d%s;", r.address, r.state, r.attempts, nanos(r.next), r.reason, r.parent, r.where())
 		}
@@ -170,7 +171,7 @@ func happened(c *Change, before *recipient, operator bool) string {
 }
 
 func (m *model) put(env *Envelope, body string) {
-	x := &mail{priority: env.Priority, notBefore: env.NotBefore, body: body}
+	x := &mail{sender: env.Sender, priority: env.Priority, notBefore: env.NotBefore, body: body}
 	for _, r := range env.Recipients {
 		x.rs = append(x.rs, recipient{address: r.Address, next: r.Next, parent: r.Parent})
 	}
@@ -191,7 +192,7 @@ func read(e *Engine) (model, error) {
 	ctx := context.Background()
 	var bad error
 	err := e.List(ctx, Filter{}, func(env *Envelope) bool {
-		x := &mail{id: env.ID, priority: env.Priority, notBefore: env.NotBefore}
+		x := &mail{id: env.ID, sender: env.Sender, priority: env.Priority, notBefore: env.NotBefore}
 		for _, r := range env.Recipients {
 			x.rs = append(x.rs, recipient{r.Address, r.State, r.Attempts, r.Next, r.Reason, r.Parent, r.Lane, r.Recheck})
 		}

@@ -255,7 +255,7 @@ func (e *Engine) withNextHop(l *lease, hop string) ([]byte, error) {
 		hints.NextHop = ""
 	}
 	s.env.Hints = hints
-	return encodeEnvelope(messageKey(l.id), s.env, s.state.large)
+	return encodeEnvelope(messageKey(l.id), s.env, s.state.file)
 }
 
 // rewrite puts rec in the place of the message's record and journal; mu is held.

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -105,6 +106,28 @@ func TestAnIgnoredChecksumIsFound(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAnUnfairLaneIsFound: a lane that gives out one sender's mail before all others.
+func TestAnUnfairLaneIsFound(t *testing.T) {
+	const most = 20_000
+	w := newWorld(t, 1, Options{FS: vfs.NewMem(), faults: faults{unfair: true}})
+	found := ""
+	w.complain = func(format string, a ...any) { found = fmt.Sprintf(format, a...) }
+	if err := w.open(); err != nil {
+		t.Fatal(err)
+	}
+	defer w.e.Close()
+	for n := range most {
+		if err := w.step(); err != nil {
+			t.Fatal(err)
+		}
+		if found != "" {
+			t.Logf("the planted bug was found after %d steps, as it must be: %.300s", n, found)
+			return
+		}
+	}
+	t.Errorf("nobody noticed in %d steps", most)
 }
 
 // TestNoSecondClaimDuringACommit: until a result is on the disk nobody else gets

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/stagecoach-mta/stagecoach/core/spool"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
@@ -88,8 +90,11 @@ func (e *Engine) prepare(env *Envelope, body spool.Body) (*prepared, error) {
 		p.id = e.ids.next(now)
 	}
 	p.key = messageKey(p.id)
-	var err error
-	if p.rec, err = encodeEnvelope(p.key, &stored, body.Path() != ""); err != nil {
+	file, err := fileOf(e.fs, body)
+	if err != nil {
+		return nil, fmt.Errorf("queue a message: %w", err)
+	}
+	if p.rec, err = encodeEnvelope(p.key, &stored, file); err != nil {
 		return nil, fmt.Errorf("queue a message: %w", err)
 	}
 	st := stateOf(&stored)
@@ -111,6 +116,33 @@ func (e *Engine) prepare(env *Envelope, body spool.Body) (*prepared, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// fileOf is what the record says of a body's octets. A file that was not written here
+// is read for that.
+func fileOf(fs vfs.FS, body spool.Body) (f bodyPlace, err error) {
+	if f.large = body.Path() != ""; !f.large {
+		return f, nil
+	}
+	if s, ok := body.(spool.Summed); ok {
+		if f.sum, f.summed = s.Sum(); f.summed {
+			return f, nil
+		}
+	}
+	f.sum, err = sumOf(fs, body.Path())
+	f.summed = err == nil
+	return f, err
+}
+
+// sumOf reads a file.
+func sumOf(fs vfs.FS, path string) (sum uint32, err error) {
+	r, err := fs.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	h := crc32.New(castagnoli)
+	_, err = io.Copy(h, r)
+	return h.Sum32(), errors.Join(err, r.Close())
 }
 
 // add writes p's records into g; mu is held.

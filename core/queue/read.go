@@ -42,7 +42,7 @@ func readMessage(it *pebble.Iterator, i id) (*stored, error) {
 func readHere(it *pebble.Iterator) (*stored, error) {
 	key := append([]byte(nil), it.Key()[:messageKeyLen]...)
 	s := &stored{id: id(binary.BigEndian.Uint64(key[1:]))}
-	var large bool
+	var file bodyPlace
 	if len(it.Key()) != messageKeyLen {
 		s.err = fmt.Errorf("%w: a journal without its message", ErrCorrupt)
 	} else {
@@ -50,7 +50,7 @@ func readHere(it *pebble.Iterator) (*stored, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.env, large, s.err = decodeEnvelope(key, rec)
+		s.env, file, s.err = decodeEnvelope(key, rec)
 		it.Next()
 	}
 	st := &state{}
@@ -86,7 +86,7 @@ func readHere(it *pebble.Iterator) (*stored, error) {
 		st = stateOf(s.env)
 		s.env.ID = s.id.String()
 	}
-	st.first, st.journal, st.large = first, journal, large
+	st.first, st.journal, st.file = first, journal, file
 	st.indexed = st.due(s.id)
 	st.lanes = st.laneDues(s.id)
 	s.state = st

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
@@ -10,11 +11,25 @@ import (
 // keeps the decoder of the old one.
 const recordVersion = 1
 
-// encodeEnvelope makes the message record, sealed for key; large: the body is a file.
-func encodeEnvelope(key []byte, e *Envelope, large bool) ([]byte, error) {
+// envelopeVersion is that of a message's record; version 1 had no checksum of the file.
+const envelopeVersion = 2
+
+// bodyPlace says where a message's octets are, and what they were.
+type bodyPlace struct {
+	// large: in a file. Its sum is known unless an older program put it.
+	large, summed bool
+	sum           uint32
+}
+
+// encodeEnvelope makes the message record, sealed for key.
+func encodeEnvelope(key []byte, e *Envelope, f bodyPlace) ([]byte, error) {
 	w := writer{b: make([]byte, 0, 256+128*len(e.Recipients))}
-	w.byte(recordVersion)
-	w.bool(large)
+	w.byte(envelopeVersion)
+	w.bool(f.large)
+	w.bool(f.summed)
+	if f.summed {
+		w.b = binary.LittleEndian.AppendUint32(w.b, f.sum)
+	}
 	w.time(e.Received)
 	w.str(e.Sender)
 	w.str(e.Origin)
@@ -49,16 +64,22 @@ func encodeEnvelope(key []byte, e *Envelope, large bool) ([]byte, error) {
 	return seal(key, w.b), nil
 }
 
-func decodeEnvelope(key, rec []byte) (e *Envelope, large bool, err error) {
+func decodeEnvelope(key, rec []byte) (e *Envelope, f bodyPlace, err error) {
 	rec, err = unseal(key, rec)
 	if err != nil {
-		return nil, false, err
+		return nil, f, err
 	}
 	r := reader{b: rec}
-	if v := r.byte(); v != recordVersion {
-		return nil, false, fmt.Errorf("%w: version %d is not known", ErrCorrupt, v)
+	version := r.byte()
+	if version < 1 || version > envelopeVersion {
+		return nil, f, fmt.Errorf("%w: version %d is not known", ErrCorrupt, version)
 	}
-	large = r.bool()
+	f.large = r.bool()
+	if version > 1 {
+		if f.summed = r.bool(); f.summed {
+			f.sum = r.fixed32()
+		}
+	}
 	e = &Envelope{
 		Received:  r.time(),
 		Sender:    r.str(),
@@ -97,7 +118,7 @@ func decodeEnvelope(key, rec []byte) (e *Envelope, large bool, err error) {
 	for range n {
 		e.Recipients = append(e.Recipients, r.recipient())
 	}
-	return e, large, r.err
+	return e, f, r.err
 }
 
 func (w *writer) recipient(r *Recipient) {

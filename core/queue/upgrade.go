@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -9,11 +10,15 @@ import (
 // oldestFormat is the first one that raise knows.
 const oldestFormat = 2
 
+// raisedSpaces are the indexes that changed since then.
+var raisedSpaces = []byte{keyDestination, keyLane}
+
 // raise brings an older queue to this program's format, but for the record that says
 // so: start writes that, and syncs. A crash before it begins anew.
 //
-// What format 3 has and format 2 had not is the index by destination, and counts that
-// are its sum.
+// Format 3 brought the index by destination, and counts that are its sum; format 4 the
+// bucket of the sender in a lane's keys, and a checksum of large bodies, which what an
+// older program put does not have. Both indexes are made anew, from either.
 func (e *Engine) raise() error {
 	format, err := e.meta(metaFormat, formatVersion)
 	if err != nil || format == formatVersion {
@@ -22,11 +27,13 @@ func (e *Engine) raise() error {
 	if format < oldestFormat || format > formatVersion {
 		return fmt.Errorf("it has format %d, this program knows %d to %d: start the program that wrote it, or a newer one", format, oldestFormat, formatVersion)
 	}
-	e.log.Info().Uint64("from", format).Int("to", formatVersion).Msg("queue: an older program wrote it; each message gets its place in the index by destination")
+	e.log.Info().Uint64("from", format).Int("to", formatVersion).Msg("queue: an older program wrote it; each message gets its places in the indexes anew")
 	// What a crash left: the older program may have run since.
 	b := e.db.NewBatch()
-	if err := b.DeleteRange([]byte{keyDestination}, []byte{keyDestination + 1}, nil); err != nil {
-		return err
+	for _, space := range raisedSpaces {
+		if err := b.DeleteRange([]byte{space}, []byte{space + 1}, nil); err != nil {
+			return err
+		}
 	}
 	var sum counts
 	var werr error
@@ -36,9 +43,12 @@ func (e *Engine) raise() error {
 			return true // who claims it sets it aside
 		}
 		messages++
-		for _, d := range s.state.destinations(s.id) {
-			sum.add(d.counts())
-			if werr = b.Set(d.key(), nil, nil); werr != nil {
+		sum.add(total(s.state.destinations(s.id)))
+		for _, k := range s.indexKeys() {
+			if bytes.IndexByte(raisedSpaces, k[0]) < 0 {
+				continue
+			}
+			if werr = b.Set(k, nil, nil); werr != nil {
 				return false
 			}
 		}
@@ -61,6 +71,6 @@ func (e *Engine) raise() error {
 	if err != nil {
 		return fmt.Errorf("raise it from format %d to %d: %w", format, formatVersion, err)
 	}
-	e.log.Info().Int("messages", messages).Msg("queue: the index by destination is complete")
+	e.log.Info().Int("messages", messages).Msg("queue: the indexes are complete")
 	return nil
 }

@@ -101,6 +101,16 @@ func (r *reader) byte() byte {
 
 func (r *reader) bool() bool { return r.byte() != 0 }
 
+func (r *reader) fixed32() uint32 {
+	if len(r.b) < 4 {
+		r.fail()
+		return 0
+	}
+	v := binary.LittleEndian.Uint32(r.b)
+	r.b = r.b[4:]
+	return v
+}
+
 func (r *reader) int() int64 {
 	v, n := binary.Varint(r.b)
 	if n <= 0 {

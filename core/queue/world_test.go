@@ -106,6 +106,7 @@ func (w *world) mail(kind string) *Envelope {
 	}
 	env := mailTo(to...)
 	env.Subject, env.Priority = fmt.Sprintf("%s %d", kind, w.n), w.rng.IntN(3)
+	env.Sender = senders[min(w.rng.IntN(2*len(senders)), len(senders)-1)] // most of the last one
 	if w.rng.IntN(5) == 0 {
 		env.NotBefore = w.clock.now.Add(time.Duration(w.rng.IntN(600)) * time.Second)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"sync"
@@ -43,11 +44,22 @@ type Mover interface {
 	Move(path string) error
 }
 
+// Summed is a body in a file whose checksum was made as it was written: the octets that
+// were meant, not those that a disk gives back.
+type Summed interface {
+	Body
+	// Sum is the CRC-32 (Castagnoli) of all octets; ok is false when nobody made it.
+	Sum() (sum uint32, ok bool)
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
 // fileBody is a message in a spool file, still open for the Sync to come: an
 // error of writing back is reported on a descriptor that was open at the time.
 type fileBody struct {
 	fs   vfs.FS
 	size int64
+	sum  *uint32 // nil: not known
 
 	mu    sync.Mutex
 	path  string
@@ -55,11 +67,21 @@ type fileBody struct {
 	moved bool
 }
 
-var _ Mover = (*fileBody)(nil)
+var (
+	_ Mover  = (*fileBody)(nil)
+	_ Summed = (*fileBody)(nil)
+)
 
 func (f *fileBody) Message() *mail.Message { return mail.FromFile(f.Path(), f.size) }
 func (f *fileBody) Size() int64            { return f.size }
 func (f *fileBody) Bytes() []byte          { return nil }
+
+func (f *fileBody) Sum() (uint32, bool) {
+	if f.sum == nil {
+		return 0, false
+	}
+	return *f.sum, true
+}
 
 func (f *fileBody) Path() string {
 	f.mu.Lock()

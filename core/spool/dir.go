@@ -82,5 +82,11 @@ func (d *Dir) Link(b Body) (Body, error) {
 	if err := d.fs.Link(b.Path(), name); err != nil {
 		return nil, full(err)
 	}
-	return &fileBody{fs: d.fs, path: name, size: b.Size()}, nil
+	linked := &fileBody{fs: d.fs, path: name, size: b.Size()}
+	if s, ok := b.(Summed); ok {
+		if sum, ok := s.Sum(); ok {
+			linked.sum = &sum
+		}
+	}
+	return linked, nil
 }

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"fmt"
+	"hash/crc32"
 	"io"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -16,6 +17,7 @@ type Writer struct {
 	buf    *[bufferSize]byte
 	n      int // octets in buf, not yet in the file
 	size   int64
+	sum    uint32 // of what is in the file
 	toFile bool
 	name   string
 	file   vfs.File
@@ -85,6 +87,7 @@ func (w *Writer) spill() error {
 	if err != nil {
 		return w.fail(fmt.Errorf("write a spool file: %w", full(err)))
 	}
+	w.sum = crc32.Update(w.sum, castagnoli, w.buf[:w.n])
 	w.n = 0
 	return nil
 }
@@ -113,7 +116,8 @@ func (w *Writer) Finish() (Body, error) {
 	if err := w.spill(); err != nil {
 		return nil, err
 	}
-	body := &fileBody{fs: w.dir.fs, path: w.name, size: w.size, file: w.file}
+	sum := w.sum
+	body := &fileBody{fs: w.dir.fs, path: w.name, size: w.size, sum: &sum, file: w.file}
 	w.file = nil // the body's now
 	w.release()
 	w.err = ErrClosed
