@@ -310,7 +310,7 @@ func (l *loader) receive(c *Receive, r *reader) {
 	}
 	*c = Receive{
 		Ref: c.Ref, Name: c.Name, Protocol: c.Protocol, Range: c.Range,
-		SenderCheck: true, MaxSize: 50 << 20, MaxRecipients: 1000, MaxConnections: 1000, MaxConnectionsPerIP: 50,
+		SenderCheck: true, ReverseDNS: true, MaxSize: 50 << 20, MaxRecipients: 1000, MaxConnections: 1000, MaxConnectionsPerIP: 50,
 		MaxHops: 100, MaxErrors: 10, MaxRefused: 100, MaxMessages: 1000, MaxLine: 4096, MaxBodyLine: 1 << 20,
 		CommandTimeout: 5 * time.Minute, DataTimeout: 5 * time.Minute, MessageTimeout: 2 * time.Hour,
 	}
@@ -339,6 +339,7 @@ func (l *loader) receive(c *Receive, r *reader) {
 	r.integer("max_recipients", &c.MaxRecipients, 1, 1e6)
 	r.integer("max_connections", &c.MaxConnections, 1, 1e7)
 	r.integer("max_connections_per_ip", &c.MaxConnectionsPerIP, 1, 1e7)
+	r.boolean("reverse_dns", &c.ReverseDNS)
 	r.integer("max_hops", &c.MaxHops, 1, 1000)
 	r.integer("max_errors", &c.MaxErrors, 1, 1e6)
 	r.integer("max_refused_recipients", &c.MaxRefused, 0, 1e6)

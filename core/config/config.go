@@ -174,6 +174,9 @@ type Receive struct {
 	// SenderCheck: an authenticated user may use only own addresses as
 	// reverse-path. Default true.
 	SenderCheck bool
+	// ReverseDNS has the names of clients looked up, but for those of loopback.
+	// Default true.
+	ReverseDNS bool
 
 	MaxSize             int64 // octets; default 50 MiB, 0: no limit
 	MaxRecipients       int   // default 1000

@@ -73,12 +73,17 @@ func (p *Pipeline) apply(ctx context.Context, cfg *config.Config) error {
 	certs = p.adopt(certs)
 	fronts := make(map[string]*front, len(cfg.Receives))
 	var drain []*served
+	names := p.names(cfg)
 	for _, r := range cfg.Receives {
 		f := &front{block: r, backend: p.backend(r.Ref)}
 		if r.TLS != nil {
 			f.tls = certs[r.TLS.Ref]
 		}
-		f.backend.SetPolicy(p.policy(cfg, r))
+		policy := p.policy(cfg, r)
+		if r.ReverseDNS {
+			policy.Names = names
+		}
+		f.backend.SetPolicy(policy)
 		d, err := p.serve(f, p.fronts[r.Ref])
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.Ref, err)
@@ -240,6 +245,17 @@ func (p *Pipeline) policy(cfg *config.Config, r *config.Receive) *receive.Policy
 		pol.Auth = p.directory(r.Auth)
 	}
 	return pol
+}
+
+// names looks clients' names up. A server without name servers takes mail all the
+// same.
+func (p *Pipeline) names(cfg *config.Config) receive.Names {
+	r, err := resolver(cfg.DNS)
+	if err != nil {
+		p.Log.Warn().Err(err).Msg("the names of clients are not looked up")
+		return nil
+	}
+	return r
 }
 
 // newPlan builds the delivery side of a generation.

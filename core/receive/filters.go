@@ -75,6 +75,9 @@ func (s *Session) early(ctx context.Context, event v1.FilterEvent, recipient int
 // accept, hold or discard into the reply.
 func (s *Session) ask(ctx context.Context, q question) (*filter.Outcome, error) {
 	if q.Envelope = s.env; q.Envelope == nil {
+		if s.Filters.Wants(q.Event) {
+			s.name.wait(ctx)
+		}
 		q.Envelope = &v1.Envelope{Transaction: s.conn.ID(), Client: s.client(), Tags: s.tags}
 		if q.User != "" {
 			q.Envelope.Client.User = q.User

@@ -43,8 +43,10 @@ type Policy struct {
 	// AnyPriority takes a higher MT-PRIORITY from clients that may not relay, too.
 	AnyPriority bool
 	MaxHops     int
-	Reports     dispatch.Reporter
-	Log         zerolog.Logger
+	// Names looks clients' names up; nil: nobody does.
+	Names   Names
+	Reports dispatch.Reporter
+	Log     zerolog.Logger
 }
 
 // Backend makes the sessions of one listener. The zero value needs SetPolicy.
@@ -71,6 +73,7 @@ func (b *Backend) NewSession(ctx context.Context, c *server.Conn) (server.Sessio
 	p := b.policy.Load()
 	s := &Session{backend: b, conn: c, Policy: p, log: p.Log.With().Str("session", c.ID()).Logger()}
 	s.log.Debug().Stringer("client", c.RemoteAddr()).Msg("connected")
+	s.name = lookUp(ctx, p.Names, c)
 	if err := s.early(ctx, v1.FilterEvent_CONNECT, -1); err != nil {
 		return nil, err
 	}

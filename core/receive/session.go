@@ -44,6 +44,7 @@ type Session struct {
 	notes    []queue.Note
 	writer   *spool.Writer
 	begun    bool // the message's first octets were seen
+	name     *lookedUp
 }
 
 var (
@@ -55,7 +56,7 @@ var (
 func (s *Session) client() *v1.Client {
 	c := &v1.Client{
 		Ip: s.conn.RemoteIP().String(), Hello: s.conn.Hello().Name, User: s.conn.AuthUser(),
-		Listener: s.Ref, Protocol: s.conn.Protocol(),
+		Listener: s.Ref, Protocol: s.conn.Protocol(), Rdns: s.name.known(), Early: s.conn.Early(),
 	}
 	if !s.conn.RemoteIP().IsValid() {
 		c.Ip = ""
@@ -87,6 +88,7 @@ func (s *Session) Mail(ctx context.Context, from server.Path, opts *server.MailO
 			return err
 		}
 	}
+	s.name.wait(ctx)
 	s.serial++
 	s.next, s.said, s.notes = 0, s.standing.clone(), slices.Clone(s.known)
 	s.env = &v1.Envelope{

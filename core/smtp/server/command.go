@@ -138,12 +138,14 @@ func (c *Conn) helo(verb, arg string) {
 		return
 	}
 	c.reset() // RFC 5321 section 4.1.4
-	h := Hello{Verb: verb, Name: arg}
-	if err := c.session.Hello(c.ctx, h); err != nil {
+	c.early = c.early || c.in.r < c.in.w
+	before := c.hello
+	c.hello = Hello{Verb: verb, Name: arg}
+	if err := c.session.Hello(c.ctx, c.hello); err != nil {
+		c.hello = before
 		c.writeError(err)
 		return
 	}
-	c.hello = h
 	c.takeOut()
 	if verb == "HELO" {
 		c.out = fmt.Appendf(c.out, "250 %s greets %s\r\n", c.srv.Hostname, arg)

@@ -35,6 +35,7 @@ type Conn struct {
 	xclient       XClient
 	tolerateLF    bool
 	xclientOK     bool
+	early         bool
 
 	in     input
 	wait   *waiter
@@ -90,6 +91,18 @@ func (c *Conn) TLS() *tls.ConnectionState { return c.tls }
 
 // Hello is the last greeting accepted; zero before it and after STARTTLS.
 func (c *Conn) Hello() Hello { return c.hello }
+
+// Early tells whether the client spoke before its turn: before the banner, or behind
+// EHLO before the reply to it (RFC 5321 section 4.3.1, RFC 2920 section 3.1).
+func (c *Conn) Early() bool { return c.early }
+
+// spoke tells whether something has come that was not read yet.
+func (c *Conn) spoke() bool {
+	if c.in.r == c.in.w && c.wait != nil {
+		c.in.w += c.wait.poll(&c.in)
+	}
+	return c.in.r < c.in.w
+}
 
 // AuthUser is who has authenticated, empty for nobody.
 func (c *Conn) AuthUser() string { return c.authUser }
@@ -195,7 +208,7 @@ func (c *Conn) begin() bool {
 			return false
 		}
 	}
-	if !c.greet() {
+	if !c.greet(true) {
 		c.flush()
 		return false
 	}
@@ -207,11 +220,14 @@ func (c *Conn) tooManyOfYou() Reply {
 }
 
 // greet asks the Backend and writes the banner, or the refusal in its place.
-func (c *Conn) greet() bool {
+func (c *Conn) greet(first bool) bool {
 	session, err := c.srv.Backend.NewSession(c.ctx, c)
 	if err != nil {
 		c.writeError(err)
 		return false
+	}
+	if first && !c.srv.ImplicitTLS { // under TLS the client began to speak
+		c.early = c.spoke()
 	}
 	c.session = session
 	kind := "ESMTP"

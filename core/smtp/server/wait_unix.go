@@ -50,6 +50,13 @@ func (w *waiter) read(in *input) (int, error) {
 	return w.n, w.err
 }
 
+// poll reads what has come already.
+func (w *waiter) poll(in *input) int {
+	w.in, w.n, w.err = in, 0, nil
+	_ = w.rc.Read(func(fd uintptr) bool { w.attempt(fd); return true })
+	return w.n
+}
+
 func (w *waiter) attempt(fd uintptr) bool {
 	w.in.takeBlock()
 	for {

@@ -54,7 +54,7 @@ func (c *Conn) xclientCommand(arg string) {
 		c.closing = true
 		return
 	}
-	if !c.greet() {
+	if !c.greet(false) {
 		c.closing = true
 	}
 }

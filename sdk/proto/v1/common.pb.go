@@ -581,7 +581,8 @@ type Client struct {
 	Port int32  `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
 	// hello is the name that the client gave at EHLO, HELO or LHLO.
 	Hello string `protobuf:"bytes,3,opt,name=hello,proto3" json:"hello,omitempty"`
-	// rdns is the verified name of ip, if it was looked up.
+	// rdns is the name of ip that leads back to ip; empty if there is none, or it was
+	// not looked up.
 	Rdns string `protobuf:"bytes,4,opt,name=rdns,proto3" json:"rdns,omitempty"`
 	// user is the authenticated identity; empty if there is none.
 	User string `protobuf:"bytes,5,opt,name=user,proto3" json:"user,omitempty"`
@@ -592,7 +593,11 @@ type Client struct {
 	// listener is the block that accepted the connection: "receive.smtp.mx".
 	Listener string `protobuf:"bytes,9,opt,name=listener,proto3" json:"listener,omitempty"`
 	// protocol as in Received: "SMTP", "ESMTP", "ESMTPS", "ESMTPSA", "LMTP", …
-	Protocol      string `protobuf:"bytes,10,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Protocol string `protobuf:"bytes,10,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// early: the client spoke before its turn, before the banner or behind EHLO before
+	// the reply to it, as programs do that do not read what a server says. Known from
+	// HELLO on.
+	Early         bool `protobuf:"varint,11,opt,name=early,proto3" json:"early,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -695,6 +700,13 @@ func (x *Client) GetProtocol() string {
 		return x.Protocol
 	}
 	return ""
+}
+
+func (x *Client) GetEarly() bool {
+	if x != nil {
+		return x.Early
+	}
+	return false
 }
 
 // Tag is a typed value that filters set and `when` reads as tags.NAME.
@@ -1169,7 +1181,7 @@ const file_common_proto_rawDesc = "" +
 	"\x06notify\x18\x03 \x03(\tR\x06notify\x12-\n" +
 	"\x12original_recipient\x18\x04 \x01(\tR\x11originalRecipient\x12\x18\n" +
 	"\aaccount\x18\x05 \x01(\tR\aaccount\x12\x16\n" +
-	"\x06detail\x18\x06 \x01(\tR\x06detail\"\xf4\x01\n" +
+	"\x06detail\x18\x06 \x01(\tR\x06detail\"\x8a\x02\n" +
 	"\x06Client\x12\x0e\n" +
 	"\x02ip\x18\x01 \x01(\tR\x02ip\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\x05R\x04port\x12\x14\n" +
@@ -1183,7 +1195,8 @@ const file_common_proto_rawDesc = "" +
 	"tls_cipher\x18\b \x01(\tR\ttlsCipher\x12\x1a\n" +
 	"\blistener\x18\t \x01(\tR\blistener\x12\x1a\n" +
 	"\bprotocol\x18\n" +
-	" \x01(\tR\bprotocol\"\xbb\x01\n" +
+	" \x01(\tR\bprotocol\x12\x14\n" +
+	"\x05early\x18\v \x01(\bR\x05early\"\xbb\x01\n" +
 	"\x03Tag\x12\x14\n" +
 	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x12\x18\n" +
 	"\x06number\x18\x02 \x01(\x01H\x00R\x06number\x12\x14\n" +
