@@ -21,12 +21,20 @@ type feeds struct {
 
 	mu   sync.Mutex
 	open map[string]*feed
-	wg   sync.WaitGroup
+	// ended: nobody comes any more.
+	ended bool
+	wg    sync.WaitGroup
 }
+
+// linger is how long a stream stays open that nobody listens to: a client that
+// leaves a mailbox mostly opens another.
+const linger = 5 * time.Second
 
 type feed struct {
 	cancel      context.CancelFunc
 	subscribers map[*subscription]struct{}
+	// closing ends a stream without subscribers.
+	closing *time.Timer
 }
 
 // subscription is one session's ear. After a change it is pending, and if the
@@ -69,6 +77,10 @@ func (f *feeds) subscribe(name string, account storage.Account, mailbox string, 
 		f.open[name] = fd
 		f.wg.Go(func() { f.run(ctx, fd, name, account) })
 	}
+	if fd.closing != nil {
+		fd.closing.Stop()
+		fd.closing = nil
+	}
 	fd.subscribers[s] = struct{}{}
 	return s
 }
@@ -81,14 +93,41 @@ func (f *feeds) leave(s *subscription) {
 		return
 	}
 	delete(fd.subscribers, s)
-	if len(fd.subscribers) == 0 {
-		fd.cancel()
-		delete(f.open, s.account)
+	switch {
+	case len(fd.subscribers) > 0 || fd.closing != nil:
+	case f.ended:
+		f.close(s.account, fd)
+	default:
+		fd.closing = time.AfterFunc(linger, func() {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.close(s.account, fd)
+		})
 	}
 }
 
+// close ends a stream that has no subscribers; f is locked.
+func (f *feeds) close(account string, fd *feed) {
+	if len(fd.subscribers) > 0 || f.open[account] != fd {
+		return
+	}
+	if fd.closing != nil {
+		fd.closing.Stop()
+	}
+	fd.cancel()
+	delete(f.open, account)
+}
+
 // wait until all streams have ended; nobody may subscribe any more.
-func (f *feeds) wait() { f.wg.Wait() }
+func (f *feeds) wait() {
+	f.mu.Lock()
+	f.ended = true
+	for account, fd := range f.open {
+		f.close(account, fd)
+	}
+	f.mu.Unlock()
+	f.wg.Wait()
+}
 
 // run keeps the stream open. After a break it does not know what it missed, so
 // everybody looks.

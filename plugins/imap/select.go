@@ -50,19 +50,11 @@ func (ss *session) selectBox(cmd *command) error {
 	ss.condstore = ss.condstore || condstore
 	ctx, cancel := ss.call()
 	defer cancel()
-	mbox, err := ss.find(ctx, name)
+	box, changes, err := ss.openBox(ctx, name)
 	if err != nil {
 		return err
 	}
-	// The stream first: what changes while the snapshot is taken is looked at
-	// once too often rather than never.
-	changes := ss.s.feeds.subscribe(ss.account, ss.store, mbox.GetId(), ss.wake)
-	snapshot, err := ss.store.Snapshot(ctx, &v1.SnapshotRequest{MailboxId: mbox.GetId()})
-	if err != nil {
-		ss.s.feeds.leave(changes)
-		return ss.refusal(err)
-	}
-	ss.changes, ss.box, ss.readOnly = changes, newView(snapshot, ss.condstore), cmd.name == "EXAMINE"
+	ss.changes, ss.box, ss.readOnly = changes, box, cmd.name == "EXAMINE"
 	ss.listenToBox()
 	ss.claimRecent()
 	ss.describeBox()
@@ -255,6 +247,7 @@ func (ss *session) closeBox(cmd *command) error {
 func (ss *session) leaveBox() {
 	if ss.changes != nil {
 		ss.s.feeds.leave(ss.changes)
+		ss.s.shelf.put(ss.account, ss.box)
 	}
 	ss.box, ss.changes, ss.saved, ss.updating = nil, nil, nil, nil
 }

@@ -26,6 +26,7 @@ type Server struct {
 	host   access.Host
 	gate   *admission.Gate
 	feeds  *feeds
+	shelf  shelf
 	// recents, scram and bearer are shared by all sessions.
 	recents recents
 	scram   login.SCRAM
