@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -132,6 +134,33 @@ messages = ["DIR/verified.eml"]`,
 		block: `deliver "pipe" "tickets" { command = ["/bin/cat"] }`,
 		facts: `slow = "command = [\"/bin/sleep\", \"600\"]"`,
 	},
+	"policy": {
+		block: `filter "policy" "server" { address = "unix:DIR/policy.sock" }`,
+		facts: `wrong = { address = "address = \"private/policy\"" }`,
+		serve: func(t *testing.T, dir string) {
+			l, err := net.Listen("unix", filepath.Join(dir, "policy.sock"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = l.Close() })
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					go func() {
+						defer c.Close()
+						for lines := bufio.NewScanner(c); lines.Scan(); {
+							if lines.Text() == "" {
+								_, _ = io.WriteString(c, "action=PREPEND X-Seen-By: policy\n\n")
+							}
+						}
+					}()
+				}
+			}()
+		},
+	},
 	"pop3": {},
 	"sieve": {
 		block: `filter "sieve" "users" { scripts = "DIR/sieve" }`,
@@ -157,6 +186,34 @@ messages = ["DIR/verified.eml"]`,
   }
 }`,
 		facts: `wrong = { rule = "rule \"a\" {\n when = true\n}" }`,
+	},
+	"bcc": {
+		block: `filter "bcc" "archive" {
+  copy "archive@ryan.example" {}
+}`,
+		facts: `wrong = { copy = "copy \"archive\" {}" }`,
+	},
+	"helo": {
+		// Nobody answers at that address: what needs the DNS is no fault.
+		block:   `filter "helo" "strangers" { resolvers = ["127.0.0.1:9"] }`,
+		facts:   `wrong = { own = "own = [\"mx\"]" }`,
+		skipped: []string{"edits: fit the message"},
+	},
+	"recipients": {
+		block:   `filter "recipients" "few" {}`,
+		facts:   `wrong = { strangers = "strangers = -1" }`,
+		skipped: []string{"edits: fit the message"},
+	},
+	"subaddress": {
+		block: `filter "subaddress" "old" {}`,
+		facts: `wrong = { separators = "separators = \"@\"" }`,
+		// The suite's recipients have no detail.
+		skipped: []string{"edits: fit the message"},
+	},
+	"tarpit": {
+		block:   `filter "tarpit" "strangers" {}`,
+		facts:   `wrong = { banner = "banner = \"61s\"" }`,
+		skipped: []string{"edits: fit the message"},
 	},
 	"srs": {
 		block: `filter "srs" "forwarded" {

@@ -16,6 +16,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/managesieve"
 	"github.com/stagecoach-mta/stagecoach/plugins/milter"
 	"github.com/stagecoach-mta/stagecoach/plugins/pipe"
+	"github.com/stagecoach-mta/stagecoach/plugins/policy"
 	"github.com/stagecoach-mta/stagecoach/plugins/pop3"
 	"github.com/stagecoach-mta/stagecoach/plugins/ratelimit"
 	"github.com/stagecoach-mta/stagecoach/plugins/rules"
@@ -42,6 +43,7 @@ func Bundled() []sdk.Plugin {
 		managesieve.Plugin(),
 		milter.Plugin(),
 		pipe.Plugin(),
+		policy.Plugin(),
 		pop3.Plugin(),
 		ratelimit.Plugin(),
 		rules.Plugin(),

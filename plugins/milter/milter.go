@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/stagecoach-mta/stagecoach/plugins/milter/protocol"
+	"github.com/stagecoach-mta/stagecoach/plugins/milter/socket"
 	"github.com/stagecoach-mta/stagecoach/sdk"
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	"github.com/stagecoach-mta/stagecoach/sdk/filter"
@@ -48,7 +49,7 @@ func (c *Config) Validate() error {
 	wrong := func(attribute, format string, args ...any) {
 		errs = append(errs, schema.Errorf(schema.Path(attribute), format, args...))
 	}
-	if _, _, err := parseAddress(c.Address); err != nil {
+	if _, _, err := socket.Parse(c.Address); err != nil {
 		wrong("address", "%v", err)
 	}
 	for name := range c.Macros {
@@ -194,7 +195,7 @@ func Plugin() sdk.Plugin {
 		Needs: &v1.Needs{Network: true, DataDir: true, ReadPaths: []string{"/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/run/systemd/resolve"}},
 		Filter: func(_ context.Context, in *sdk.Instance) (filter.Filter, error) {
 			c := *in.Config.(*Config)
-			network, place, err := parseAddress(c.Address)
+			network, place, err := socket.Parse(c.Address)
 			if err != nil {
 				return nil, err
 			}

@@ -525,10 +525,10 @@ func TestEndlessChanges(t *testing.T) {
 func TestMistakes(t *testing.T) {
 	for config, want := range map[string]string{
 		`address = "localhost:8891"`:                                   `address: "localhost" is no kind of socket: write unix:/path or inet:port@host`,
-		`address = "8891"`:                                             `address: "8891" is no address of a milter`,
+		`address = "8891"`:                                             `address: "8891" is no address`,
 		`address = "unix:run/milter"`:                                  `address: the socket's path "run/milter" must be absolute`,
 		`address = "inet:0@localhost"`:                                 `address: "0" is no port`,
-		`address = "inet:8891"`:                                        `address: "inet:8891" is no address of a milter: write inet:port@host`,
+		`address = "inet:8891"`:                                        `address: "inet:8891" is no address: write inet:port@host`,
 		`address = "inet:8891@"`:                                       `address: "inet:8891@" names no host`,
 		"address = \"inet:1@h\"\nchunk = \"100KB\"":                    "chunk: milters know",
 		"address = \"inet:1@h\"\nmacros = { \"daemon_name\" = \"x\" }": `macros: "daemon_name" is no macro`,

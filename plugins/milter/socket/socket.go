@@ -1,4 +1,6 @@
-package milter
+// Package socket reads where a mail filter listens, as Sendmail's and Postfix's
+// configurations write it.
+package socket
 
 import (
 	"fmt"
@@ -8,12 +10,12 @@ import (
 	"strings"
 )
 
-// parseAddress reads Sendmail's and Postfix's forms of a milter's address: unix:
-// or local: and a path, inet: or inet6: and port@host or host:port.
-func parseAddress(s string) (network, address string, err error) {
+// Parse reads unix: or local: and a path, inet: or inet6: and port@host or
+// host:port, and gives what net.Dial takes. The error says what to write.
+func Parse(s string) (network, address string, err error) {
 	kind, rest, ok := strings.Cut(s, ":")
 	if !ok {
-		return "", "", fmt.Errorf("%q is no address of a milter: write unix:/path or inet:port@host", s)
+		return "", "", fmt.Errorf("%q is no address: write unix:/path or inet:port@host", s)
 	}
 	switch kind {
 	case "unix", "local":
@@ -28,7 +30,7 @@ func parseAddress(s string) (network, address string, err error) {
 		port, host, sendmail := strings.Cut(rest, "@")
 		if !sendmail {
 			if host, port, err = net.SplitHostPort(rest); err != nil {
-				return "", "", fmt.Errorf("%q is no address of a milter: write inet:port@host or inet:host:port", s)
+				return "", "", fmt.Errorf("%q is no address: write inet:port@host or inet:host:port", s)
 			}
 		}
 		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
