@@ -273,15 +273,14 @@ func inNetworks(texts []string) func(string) val {
 	}
 }
 
-// contains of a list that was written, or of the mail's, and a text. HCL complains
-// of an empty list or null.
+// contains of a list that was written, or of the mail's, and a text.
 func (e *Expr) contains(x *hclsyntax.FunctionCallExpr) direct {
 	item := e.directOf(x.Args[1])
 	if item == nil {
 		return nil
 	}
 	if texts, ok := literals(x.Args[0]); ok {
-		return ofText(item, func(s string) val { return flagVal(slices.Contains(texts, s)) }, nil)
+		return ofText(item, func(s string) val { return flagVal(slices.Contains(texts, s)) }, &val{kind: flag})
 	}
 	all := e.directOf(x.Args[0])
 	if all == nil {
@@ -290,7 +289,12 @@ func (e *Expr) contains(x *hclsyntax.FunctionCallExpr) direct {
 	return func(l *look) (val, bool) {
 		v, ok := all(l)
 		i, iok := item(l)
-		if !ok || !iok || v.kind != list || i.kind != text {
+		switch {
+		case !ok || !iok:
+			return val{}, false
+		case v.kind == null || i.kind == null:
+			return flagVal(false), true
+		case v.kind != list || i.kind != text:
 			return val{}, false
 		}
 		return flagVal(slices.Contains(v.l, i.s)), true

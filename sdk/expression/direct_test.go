@@ -115,7 +115,7 @@ func madeUp(r *rand.Rand, depth int) string {
 	case 6:
 		return "cidr_contains(" + pick(`"192.0.2.0/24"`, `["10.0.0.0/8", "fe80::/10"]`, `"no network"`) + ", " + value() + ")"
 	case 7:
-		return "contains(" + pick(`["A", "hanks.example"]`, `["fail"]`, "tags.d", `message.headers["list-id"]`, "message.headers.received", "tags.a", "[]") + ", " + value() + ")"
+		return "contains(" + pick(`["A", "hanks.example"]`, `["fail"]`, "tags.d", "tags.unset", `message.headers["list-id"]`, "message.headers.received", "tags.a", "[]") + ", " + value() + ")"
 	case 8:
 		return "has(directory.file.people, " + pick("recipient", "sender", `"meg@ryan.example"`, value()) + ")"
 	}
@@ -126,7 +126,7 @@ func madeUp(r *rand.Rand, depth int) string {
 // too.
 func TestDirectIsHCL(t *testing.T) {
 	told, differ := 0, 0
-	for seed := range uint64(6000) {
+	for seed := range uint64(2500) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		source := madeUp(r, int(seed%3))
 		e := withDirectory(t, source)
@@ -144,7 +144,7 @@ func TestDirectIsHCL(t *testing.T) {
 			}
 		}
 	}
-	if told < 1000 {
+	if told < 500 {
 		t.Errorf("only %d conditions were true: the test is worth little", told)
 	}
 }

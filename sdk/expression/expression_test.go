@@ -26,6 +26,7 @@ func TestParse(t *testing.T) {
 		`length(message.headers["x-none"]) == 0`:                          true,
 		"(message.size > 1024 &&\n  startswith(message.subject, \"He\"))": true,
 		`message.subject == "Heé" && message.headers.comments[0] == "é"`:  true,
+		`contains(tags.unset, "a") || length(tags.unset) > 0`:             false,
 		`cidr_contains(["192.0.2.0/24"], client.ip)`:                      true,
 		`anytrue([for v in message.headers["list-id"] : v == "<x>"])`:     true,
 	} {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2/ext/tryfunc"
@@ -40,7 +41,7 @@ func Functions() map[string]function.Function {
 		"strcontains": stringTest("part", strings.Contains),
 		"matches":     matchesFunc,
 
-		"contains": stdlib.ContainsFunc, "length": stdlib.LengthFunc, "concat": stdlib.ConcatFunc,
+		"contains": orNull(stdlib.ContainsFunc, cty.False), "length": orNull(stdlib.LengthFunc, cty.Zero), "concat": stdlib.ConcatFunc,
 		"distinct": stdlib.DistinctFunc, "element": stdlib.ElementFunc, "flatten": stdlib.FlattenFunc,
 		"keys": stdlib.KeysFunc, "values": stdlib.ValuesFunc, "lookup": stdlib.LookupFunc,
 		"merge": stdlib.MergeFunc, "range": stdlib.RangeFunc, "reverse": stdlib.ReverseListFunc,
@@ -69,6 +70,30 @@ func stringTest(what string, test func(s, part string) bool) function.Function {
 				return cty.False, nil
 			}
 			return cty.BoolVal(test(args[0].AsString(), args[1].AsString())), nil
+		},
+	})
+}
+
+// orNull is f, but of an unset tag: that has no elements, and is none.
+func orNull(f function.Function, of cty.Value) function.Function {
+	params := slices.Clone(f.Params())
+	for i := range params {
+		params[i].AllowNull, params[i].AllowDynamicType = true, true
+	}
+	unset := func(v cty.Value) bool { return v.IsKnown() && v.IsNull() }
+	return function.New(&function.Spec{
+		Params: params,
+		Type: func(args []cty.Value) (cty.Type, error) {
+			if slices.ContainsFunc(args, unset) {
+				return of.Type(), nil
+			}
+			return f.ReturnTypeForValues(args)
+		},
+		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+			if slices.ContainsFunc(args, unset) {
+				return of, nil
+			}
+			return f.Call(args)
 		},
 	})
 }
