@@ -23,6 +23,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/sieve"
 	"github.com/stagecoach-mta/stagecoach/plugins/srs"
 	"github.com/stagecoach-mta/stagecoach/plugins/srsreverse"
+	"github.com/stagecoach-mta/stagecoach/plugins/tarpit"
 	"github.com/stagecoach-mta/stagecoach/sdk"
 )
 
@@ -50,5 +51,6 @@ func Bundled() []sdk.Plugin {
 		sieve.Plugin(),
 		srs.Plugin(),
 		srsreverse.Plugin(),
+		tarpit.Plugin(),
 	}
 }
