@@ -10,6 +10,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/file"
 	"github.com/stagecoach-mta/stagecoach/plugins/greylist"
 	"github.com/stagecoach-mta/stagecoach/plugins/headers"
+	"github.com/stagecoach-mta/stagecoach/plugins/helo"
 	"github.com/stagecoach-mta/stagecoach/plugins/imap"
 	"github.com/stagecoach-mta/stagecoach/plugins/local"
 	"github.com/stagecoach-mta/stagecoach/plugins/maildir"
@@ -38,6 +39,7 @@ func Bundled() []sdk.Plugin {
 		file.Plugin(),
 		greylist.Plugin(),
 		headers.Plugin(),
+		helo.Plugin(),
 		imap.Plugin(),
 		local.Plugin(),
 		maildir.Plugin(),
