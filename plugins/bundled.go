@@ -20,6 +20,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/policy"
 	"github.com/stagecoach-mta/stagecoach/plugins/pop3"
 	"github.com/stagecoach-mta/stagecoach/plugins/ratelimit"
+	"github.com/stagecoach-mta/stagecoach/plugins/recipients"
 	"github.com/stagecoach-mta/stagecoach/plugins/rules"
 	"github.com/stagecoach-mta/stagecoach/plugins/sieve"
 	"github.com/stagecoach-mta/stagecoach/plugins/srs"
@@ -49,6 +50,7 @@ func Bundled() []sdk.Plugin {
 		policy.Plugin(),
 		pop3.Plugin(),
 		ratelimit.Plugin(),
+		recipients.Plugin(),
 		rules.Plugin(),
 		sieve.Plugin(),
 		srs.Plugin(),
