@@ -25,6 +25,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/sieve"
 	"github.com/stagecoach-mta/stagecoach/plugins/srs"
 	"github.com/stagecoach-mta/stagecoach/plugins/srsreverse"
+	"github.com/stagecoach-mta/stagecoach/plugins/subaddress"
 	"github.com/stagecoach-mta/stagecoach/plugins/tarpit"
 	"github.com/stagecoach-mta/stagecoach/sdk"
 )
@@ -55,6 +56,7 @@ func Bundled() []sdk.Plugin {
 		sieve.Plugin(),
 		srs.Plugin(),
 		srsreverse.Plugin(),
+		subaddress.Plugin(),
 		tarpit.Plugin(),
 	}
 }
