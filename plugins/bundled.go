@@ -4,6 +4,7 @@ package plugins
 import (
 	"github.com/stagecoach-mta/stagecoach/plugins/arcsign"
 	"github.com/stagecoach-mta/stagecoach/plugins/authverify"
+	"github.com/stagecoach-mta/stagecoach/plugins/bcc"
 	"github.com/stagecoach-mta/stagecoach/plugins/dkimsign"
 	"github.com/stagecoach-mta/stagecoach/plugins/dnsbl"
 	"github.com/stagecoach-mta/stagecoach/plugins/exec"
@@ -35,6 +36,7 @@ func Bundled() []sdk.Plugin {
 	return []sdk.Plugin{
 		arcsign.Plugin(),
 		authverify.Plugin(),
+		bcc.Plugin(),
 		dkimsign.Plugin(),
 		dnsbl.Plugin(),
 		exec.Plugin(),
