@@ -201,7 +201,7 @@ func (j *job) place(ctx context.Context, r *queue.Recipient, groups map[string]*
 		c := j.ends(r, queue.Expanded, d.Route, redirected)
 		c.Add = copies
 		for _, a := range d.Redirect {
-			c.Add = append(c.Add, &queue.Recipient{Address: a, Original: original(r), Notify: passedOn(r, len(d.Redirect))})
+			c.Add = append(c.Add, &queue.Recipient{Address: a, Original: original(r), Notify: r.PassedOn(len(d.Redirect))})
 		}
 		return c, nil, nil
 	case d.Held:
@@ -250,7 +250,7 @@ func (j *job) resolve(ctx context.Context, r *queue.Recipient) (*queue.Change, e
 		for _, t := range targets {
 			c.Add = append(c.Add, &queue.Recipient{
 				Address: t.Address, Account: t.Account, Detail: t.Detail, Original: original(r),
-				Notify: passedOn(r, len(targets)),
+				Notify: r.PassedOn(len(targets)),
 			})
 		}
 		return c, nil

@@ -75,19 +75,6 @@ func (j *job) noticeAt() time.Time {
 	return j.begins().Add(j.plan.DelayNotice)
 }
 
-// passedOn is the NOTIFY of what a recipient becomes. Of several targets only
-// failures and delays are told: that the mail was expanded is the success
-// (RFC 3461 section 5.2.7.3), and who stands behind an alias is nobody's business.
-func passedOn(r *queue.Recipient, targets int) []string {
-	if targets < 2 || !slices.ContainsFunc(r.Notify, success) {
-		return r.Notify
-	}
-	if left := slices.DeleteFunc(slices.Clone(r.Notify), success); len(left) > 0 {
-		return left
-	}
-	return []string{"NEVER"}
-}
-
 func success(word string) bool { return strings.EqualFold(word, "SUCCESS") }
 
 // expanded tells whether a recipient became several others, and its sender asked

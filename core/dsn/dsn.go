@@ -34,9 +34,11 @@ const (
 // Report is one notification: recipients of one message with the same action.
 type Report struct {
 	// Hostname of this server: Reporting-MTA and the sender's domain.
-	Hostname   string
-	Action     Action
-	Envelope   *queue.Envelope
+	Hostname string
+	Action   Action
+	Envelope *queue.Envelope
+	// Body of the message; nil when nobody can read it any more: the report goes
+	// without its last part, which it may (RFC 6522 section 3).
 	Body       spool.Body
 	Recipients []Recipient
 	Now        time.Time
@@ -158,8 +160,8 @@ func (w *writer) from() string {
 }
 
 func (w *writer) all() error {
-	h, err := message.ReadHeader(w.Body)
-	if err != nil && !errors.Is(err, message.ErrHeader) {
+	h, err := w.header()
+	if err != nil {
 		return err
 	}
 	if err := w.lookForUTF8(h); err != nil {
@@ -193,6 +195,18 @@ func (w *writer) all() error {
 	return nil
 }
 
+// header of the message; nil when there is none to give back.
+func (w *writer) header() (*message.Header, error) {
+	if w.Body == nil {
+		return nil, nil
+	}
+	h, err := message.ReadHeader(w.Body)
+	if errors.Is(err, message.ErrHeader) {
+		err = nil
+	}
+	return h, err
+}
+
 // lookForUTF8 decides how the original comes back. A header in some older 8-bit
 // encoding is none of RFC 6532, whatever the addresses are.
 func (w *writer) lookForUTF8(h *message.Header) error {
@@ -223,6 +237,9 @@ func (w *writer) part(kind, content string) {
 // failure also without RET (RFC 3461 section 4.3), as long as it is not too large.
 // Of mail with REQUIRETLS never more than the header (RFC 8689 section 5).
 func (w *writer) original(h *message.Header) error {
+	if w.Body == nil {
+		return nil
+	}
 	p := w.Envelope.Parameters
 	full := w.Action == Failed && !strings.EqualFold(p.GetDsnReturn(), "HDRS") && p.GetBody() != "BINARYMIME"
 	if (full || h == nil) && w.Body.Size() <= maxReturn && !p.GetRequireTls() {

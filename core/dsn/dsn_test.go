@@ -59,6 +59,8 @@ func TestGolden(t *testing.T) {
 	traced.Recipients[0].Attempt = &queue.Attempt{At: at, Code: 250, Enhanced: "2.0.0", Text: "Queued", RemoteMTA: "mx.ryan.example"}
 	secret := report(Failed)
 	secret.Envelope.Parameters.RequireTls, secret.Envelope.Parameters.DsnReturn = true, "FULL"
+	bodiless := report(Failed) // its octets are gone
+	bodiless.Body = nil
 	delivered := report(Delivered)
 	delivered.Recipients[0].Attempt = &queue.Attempt{At: at, Code: 250, Enhanced: "2.1.5", Text: "OK"}
 	for name, c := range map[string]struct {
@@ -66,6 +68,7 @@ func TestGolden(t *testing.T) {
 		kinds string
 	}{
 		"failed":    {report(Failed), "text/plain message/delivery-status message/rfc822"},
+		"bodiless":  {bodiless, "text/plain message/delivery-status"},
 		"headers":   {headers, "text/plain message/delivery-status text/rfc822-headers"},
 		"global":    {global, "text/plain message/global-delivery-status message/global"},
 		"late":      {late, "text/plain message/delivery-status message/rfc822"},

@@ -77,5 +77,8 @@ func (w *writer) human() string {
 	if at := w.Envelope.Received; !at.IsZero() {
 		s.line("It was sent on:  %s", at.Format(time.RFC1123Z))
 	}
+	if w.Body == nil {
+		s.line("Its text was damaged on this server and can't be returned.")
+	}
 	return s.b.String()
 }

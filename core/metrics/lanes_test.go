@@ -84,10 +84,12 @@ func TestSeriesAreBounded(t *testing.T) {
 // ending is a queue whose mails end when the test says so.
 type ending struct {
 	journal
-	told func(queue.Outcome, time.Duration)
+	told  func(queue.Outcome, time.Duration)
+	acted func(queue.Operated)
 }
 
 func (e *ending) OnEnd(f func(queue.Outcome, time.Duration)) { e.told = f }
+func (e *ending) OnOperate(f func(queue.Operated))           { e.acted = f }
 
 func TestMailAndNoticesAreCountedByOutcome(t *testing.T) {
 	m, e := New(), &ending{}
@@ -117,12 +119,29 @@ seconds_count discarded 0
 			t.Fatal(err)
 		}
 	}
+	bounce, err := dsn.Build(dsn.Report{
+		Hostname: "mx.ryan.example", Action: dsn.Failed, Envelope: &queue.Envelope{Sender: "tom@hanks.example"},
+		Recipients: []dsn.Recipient{{Recipient: &queue.Recipient{Address: "meg@ryan.example"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.acted(queue.Operated{Kind: queue.Fail, Recipients: 3, Notices: []*queue.Envelope{bounce.Envelope}})
+	e.acted(queue.Operated{Kind: queue.Remove, Recipients: 2})
+	lines(t, m, "stagecoach_operator_", `
+recipients_total bounce 3
+recipients_total delete 2
+recipients_total hold 0
+recipients_total redirect 0
+recipients_total release 0
+recipients_total retry 0
+`)
 	// Whoever writes the same subject is no notice.
 	if err := q.Put(context.Background(), &queue.Envelope{Origin: "receive.smtp.mx", Subject: "Your message is delayed"}, nil); err != nil {
 		t.Fatal(err)
 	}
 	lines(t, m, "stagecoach_dsn_", `
-total failed 2
+total failed 3
 total delayed 1
 total delivered 0
 total relayed 0

@@ -46,9 +46,9 @@ type Meters struct {
 	verdicts                               *vec
 	scrapeErrors                           *vec
 
-	receiveTime, acceptTime           *vec
-	commitTime, routeTime, filterTime *vec
-	ended, mailTime, notices          *vec
+	receiveTime, acceptTime            *vec
+	commitTime, routeTime, filterTime  *vec
+	ended, mailTime, notices, operated *vec
 }
 
 // New makes meters that stand at zero.
@@ -78,6 +78,10 @@ func New() *Meters {
 	m.ended = newVec(counter, "stagecoach_mail_ended_total", "Messages that left the queue; partly: some recipients got it, others failed.", "outcome")
 	m.mailTime = newHistogram(lives, "stagecoach_mail_seconds", "Time that messages were in the queue, as they left it.", "outcome")
 	m.notices = newVec(counter, "stagecoach_dsn_total", "Delivery status notifications made durable, by their action (RFC 3464).", "action")
+	m.operated = newVec(counter, "stagecoach_operator_recipients_total", "Recipients that an operator's action changed, by what it was.", "action")
+	for _, word := range operations {
+		m.operated.with(word)
+	}
 	for _, a := range []dsn.Action{dsn.Failed, dsn.Delayed, dsn.Delivered, dsn.Relayed, dsn.Expanded} {
 		m.notices.with(string(a))
 	}
@@ -89,7 +93,7 @@ func (m *Meters) all() []*vec {
 	return []*vec{
 		m.open, m.connections, m.turnedAway, m.transactions, m.recipients, m.messages, m.bytes, m.logins,
 		m.queued, m.queuedBytes, m.results, m.attempts, m.verdicts, m.scrapeErrors,
-		m.receiveTime, m.acceptTime, m.commitTime, m.routeTime, m.filterTime, m.ended, m.mailTime, m.notices,
+		m.receiveTime, m.acceptTime, m.commitTime, m.routeTime, m.filterTime, m.ended, m.mailTime, m.notices, m.operated,
 	}
 }
 
@@ -130,6 +134,9 @@ func (m *Meters) Queue(q queue.Queue) queue.Queue {
 		OnEnd(func(queue.Outcome, time.Duration))
 	}); ok {
 		e.OnEnd(c.hasEnded)
+	}
+	if e, ok := q.(interface{ OnOperate(func(queue.Operated)) }); ok {
+		e.OnOperate(c.hasOperated)
 	}
 	return c
 }

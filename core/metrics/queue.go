@@ -27,6 +27,21 @@ func (q *counted) hasEnded(o queue.Outcome, age time.Duration) {
 	q.meters.mailTime.observe(q.outcomes[o].life, age)
 }
 
+// operations are the words of `stagecoach queue` for what an operator does.
+var operations = map[queue.OpKind]string{
+	queue.Hold: "hold", queue.ReleaseHold: "release", queue.Retry: "retry",
+	queue.Remove: "delete", queue.Fail: "bounce", queue.Redirect: "redirect",
+}
+
+// hasOperated counts what the queue did for an operator; the notices of that are in no
+// Commit. What came of mails that ended by it is told by hasEnded.
+func (q *counted) hasOperated(o queue.Operated) {
+	q.meters.operated.with(operations[o.Kind]).add(int64(o.Recipients))
+	for _, env := range o.Notices {
+		q.added(env)
+	}
+}
+
 var _ queue.Queue = (*counted)(nil)
 
 func (q *counted) Put(ctx context.Context, env *queue.Envelope, body spool.Body) error {

@@ -9,9 +9,10 @@ import (
 	"github.com/stagecoach-mta/stagecoach/core/spool"
 )
 
-// Operate is queue.Queue's, and tells senders of mail that an operator bounces.
+// Operate is queue.Queue's, and tells senders of mail that an operator bounces, or
+// redirects to several if they wanted to hear of its success.
 func (p *Pipeline) Operate(ctx context.Context, id string, op queue.Operation) error {
-	if op.Kind == queue.Fail {
+	if op.Kind == queue.Fail || op.Kind == queue.Redirect && len(op.To) > 1 {
 		op.Notice = p.notice
 	}
 	return p.queue.Operate(ctx, id, op)
@@ -22,7 +23,7 @@ func (p *Pipeline) notice(env *queue.Envelope, body spool.Body, changes []queue.
 	for i := range changes {
 		for _, r := range env.Recipients {
 			if r.Index == changes[i].Index {
-				about = append(about, dispatch.Reported{Recipient: r, State: queue.Failed, Attempt: changes[i].Attempt})
+				about = append(about, dispatch.Reported{Recipient: r, State: changes[i].State, Attempt: changes[i].Attempt})
 			}
 		}
 	}

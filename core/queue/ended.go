@@ -57,6 +57,19 @@ func (s *state) outcome() Outcome {
 	})
 }
 
+// Operated is what an operator's action did to a message.
+type Operated struct {
+	Kind OpKind
+	// Recipients that it changed.
+	Recipients int
+	// Notices that became durable with it.
+	Notices []*Envelope
+}
+
+// OnOperate has f told of each operator's action that changed something, when that is on
+// stable storage. f must return at once; only the last one is told.
+func (e *Engine) OnOperate(f func(Operated)) { e.onOperate.Store(&f) }
+
 // OnEnd has f told of each message that has ended, when that is on stable storage, and
 // how long it was in the queue. f must return at once; only the last one is told.
 func (e *Engine) OnEnd(f func(o Outcome, age time.Duration)) { e.onEnd.Store(&f) }

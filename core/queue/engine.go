@@ -70,6 +70,7 @@ type Engine struct {
 	history          past
 	opened           atomic.Bool
 	onEnd            atomic.Pointer[func(Outcome, time.Duration)]
+	onOperate        atomic.Pointer[func(Operated)]
 
 	space atomic.Int64 // octets that may be put before the disk is asked again
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -28,8 +29,9 @@ type Operation struct {
 	// NextHop is where Redirect without To sends the message from now on:
 	// "host:port"; NoNextHop: where its recipients' domains say.
 	NextHop string
-	// Notice makes the messages that tell of Fail, which become durable in the
-	// same commit. changes have State and Attempt. nil: nobody is told.
+	// Notice makes the messages that tell of Fail, or of a Redirect to several,
+	// which become durable in the same commit. body is nil when it is gone or
+	// corrupt; changes have State and Attempt. nil: nobody is told.
 	Notice func(env *Envelope, body spool.Body, changes []Change) ([]*NewMessage, error)
 }
 
@@ -90,35 +92,43 @@ var errAgain = errors.New("the message changed meanwhile")
 // Operate is part of Queue. What an operator does while a delivery runs holds
 // for what comes after that attempt; a message that it ends takes the lease away.
 func (e *Engine) Operate(ctx context.Context, text string, op Operation) error {
+	done, err := e.operateAgain(ctx, text, &op)
+	if f := e.onOperate.Load(); f != nil && done.Recipients > 0 {
+		(*f)(done)
+	}
+	return err
+}
+
+func (e *Engine) operateAgain(ctx context.Context, text string, op *Operation) (done Operated, err error) {
 	i, err := parseID(text)
 	if err == nil {
 		err = op.check()
 	}
 	for range maxAgain {
 		if err != nil {
-			return err
+			return done, err
 		}
 		if err = e.check(ctx); err != nil {
-			return err
+			return done, err
 		}
-		if err = e.operate(ctx, i, &op); !errors.Is(err, errAgain) {
-			return err
+		if done, err = e.operate(ctx, i, op); !errors.Is(err, errAgain) {
+			return done, err
 		}
 		err = nil
 	}
-	return ErrUnderWay
+	return done, ErrUnderWay
 }
 
-func (e *Engine) operate(ctx context.Context, i id, op *Operation) (err error) {
+func (e *Engine) operate(ctx context.Context, i id, op *Operation) (done Operated, err error) {
 	var env *Envelope // as it was a moment ago, for those who need more than its state
 	if e.feeding.Load() || op.Kind.alone() {
 		if env, err = e.Get(ctx, i.String()); err != nil {
-			return err
+			return done, err
 		}
 	}
 	told, fresh, err := e.notices(ctx, i, env, op)
 	if err != nil {
-		return err
+		return done, err
 	}
 	taken := false
 	defer func() {
@@ -132,7 +142,7 @@ func (e *Engine) operate(ctx context.Context, i id, op *Operation) (err error) {
 	defer e.mu.Unlock()
 	l, own, err := e.takeOver(i)
 	if err != nil {
-		return err
+		return done, err
 	}
 	giveBack := func() {
 		if own {
@@ -142,19 +152,19 @@ func (e *Engine) operate(ctx context.Context, i id, op *Operation) (err error) {
 		}
 	}
 	if !own && op.Kind.alone() {
-		return ErrUnderWay
+		return done, ErrUnderWay
 	}
 	var hop []byte // the message's record with another next hop
 	if op.NextHop != "" {
 		if hop, err = e.withNextHop(l, op.NextHop); err != nil {
 			giveBack()
-			return err
+			return done, err
 		}
 	}
 	// The group comes last: nothing may wait between it and its filling.
 	g, err := e.join()
 	if err == nil && !own && (e.leases[i] != l || l.busy) {
-		return errAgain // the holder was quicker
+		return done, errAgain // the holder was quicker
 	}
 	var changes []Change
 	var feed toldChanges
@@ -168,24 +178,24 @@ func (e *Engine) operate(ctx context.Context, i id, op *Operation) (err error) {
 	}
 	if err != nil || len(changes) == 0 {
 		giveBack()
-		return err
+		return done, err
 	}
 	taken = true
 	l.busy = true
 	records := feed.of(l.state)
 	if hop != nil {
 		if err := e.rewrite(g, l, hop); err != nil {
-			return err
+			return done, err
 		}
 	}
 	if err := e.change(g, l, changes); err != nil {
-		return err
+		return done, err
 	}
 	if err := e.addAll(g, fresh); err != nil {
-		return err
+		return done, err
 	}
 	if err := e.feed(g, records); err != nil {
-		return err
+		return done, err
 	}
 	e.tellChanges(g, i, changes, fresh)
 	ends := own || !l.state.open()
@@ -196,15 +206,23 @@ func (e *Engine) operate(ctx context.Context, i id, op *Operation) (err error) {
 	e.mu.Unlock()
 	err = e.wait(g)
 	e.mu.Lock()
-	if err == nil && !ends {
+	if err != nil {
+		return done, err
+	}
+	if !ends {
 		e.ready(l)
 	}
-	return err
+	done.Kind, done.Recipients = op.Kind, len(changes)
+	for _, p := range fresh {
+		done.Notices = append(done.Notices, p.told.env)
+	}
+	return done, nil
 }
 
-// notices makes what tells of a Fail, and says for which changes it was made.
+// notices makes what tells of the operation, and says for which changes it was made.
+// A sender is told also of a mail whose octets nobody can read any more.
 func (e *Engine) notices(ctx context.Context, i id, env *Envelope, op *Operation) (told []Change, fresh []*prepared, err error) {
-	if op.Kind != Fail || op.Notice == nil {
+	if !op.Kind.alone() || op.NextHop != "" || op.Notice == nil {
 		return nil, nil, nil
 	}
 	told = op.changes(stateOf(env), env, e.o.Clock())
@@ -212,6 +230,10 @@ func (e *Engine) notices(ctx context.Context, i id, env *Envelope, op *Operation
 		return nil, nil, nil
 	}
 	body, err := e.body(ctx, i)
+	if errors.Is(err, ErrCorrupt) {
+		e.log.Warn().Str("id", i.String()).Err(err).Msg("queue: a notice goes without the header of its mail")
+		body, err = nil, nil
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a notice: %w", err)
 	}
@@ -355,9 +377,23 @@ func (op *Operation) redirected(r *Recipient) (rs []*Recipient) {
 		return nil
 	}
 	for _, to := range op.To {
-		rs = append(rs, &Recipient{Address: to, Original: r.FirstAddress(), Notify: r.Notify, Reason: Released})
+		rs = append(rs, &Recipient{Address: to, Original: r.FirstAddress(), Notify: r.PassedOn(len(op.To)), Reason: Released})
 	}
 	return rs
+}
+
+// PassedOn is the NOTIFY of what a recipient becomes. Of several targets only
+// failures and delays are told: that the mail was expanded is the success
+// (RFC 3461 section 5.2.7.3), and who stands behind an alias is nobody's business.
+func (r *Recipient) PassedOn(targets int) []string {
+	success := func(word string) bool { return strings.EqualFold(word, "SUCCESS") }
+	if targets < 2 || !slices.ContainsFunc(r.Notify, success) {
+		return r.Notify
+	}
+	if left := slices.DeleteFunc(slices.Clone(r.Notify), success); len(left) > 0 {
+		return left
+	}
+	return []string{"NEVER"}
 }
 
 // FirstAddress is what the sender had written, as ORCPT has it, through all

@@ -100,6 +100,63 @@ func TestFailTells(t *testing.T) {
 	}
 }
 
+// TestFailTellsOfDamagedMail: a sender is told also if nobody can read the mail any
+// more, and what was done is told on.
+func TestFailTellsOfDamagedMail(t *testing.T) {
+	ctx := context.Background()
+	fs := vfs.NewMem()
+	e := open(t, Options{FS: fs, Clock: (&fakeClock{start}).Now})
+	var told []Operated
+	e.OnOperate(func(o Operated) { told = append(told, o) })
+	gone := put(t, e, mailTo("gone@ryan.example"), large(t, fs, "a file"))
+	corrupt := put(t, e, mailTo("corrupt@ryan.example"), spool.FromBytes([]byte("x")))
+	if err := fs.Remove(e.bodyPath(mustID(t, gone))); err != nil {
+		t.Fatal(err)
+	}
+	spoil(t, e, bodyKey(mustID(t, corrupt)))
+	for _, id := range []string{gone, corrupt} {
+		if _, err := e.Body(ctx, id); !errors.Is(err, ErrCorrupt) { // which holds it
+			t.Fatal(err)
+		}
+		err := e.Operate(ctx, id, Operation{Kind: Fail, Reason: "no more", Notice: func(env *Envelope, body spool.Body, changes []Change) ([]*NewMessage, error) {
+			if body != nil {
+				t.Errorf("a body of what has none: %v", body)
+			}
+			return paper(env, body, changes)
+		}})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if got := fmt.Sprint(all(t, e)); got != "[dsn gone@ryan.example: tom@hanks.example waiting dsn corrupt@ryan.example: tom@hanks.example waiting]" {
+		t.Error(got)
+	}
+	if len(told) != 2 || told[0].Kind != Fail || told[0].Recipients != 1 || len(told[1].Notices) != 1 || told[1].Notices[0].Origin != "dsn" {
+		t.Errorf("told %+v", told)
+	}
+}
+
+// TestARedirectToSeveralTells: that it was expanded is the success of who asked for that,
+// and the new ones do not tell of theirs.
+func TestARedirectToSeveralTells(t *testing.T) {
+	ctx := context.Background()
+	e := open(t, Options{FS: vfs.NewMem(), Clock: (&fakeClock{start}).Now})
+	env := mailTo("meg@ryan.example")
+	env.Recipients[0].Notify = []string{"SUCCESS", "FAILURE"}
+	id := put(t, e, env, spool.FromBytes([]byte("x")))
+	op := Operation{Kind: Redirect, To: []string{"joe@fox.example", "annie@reed.example"}, Notice: paper}
+	if err := e.Operate(ctx, id, op); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(all(t, e)); got != "[receive.smtp.mx hello: meg@ryan.example expanded joe@fox.example waiting annie@reed.example waiting dsn meg@ryan.example: tom@hanks.example waiting]" {
+		t.Error(got)
+	}
+	got, err := e.Get(ctx, id)
+	if err != nil || fmt.Sprint(got.Recipients[1].Notify, got.Recipients[2].Notify) != "[FAILURE] [FAILURE]" {
+		t.Errorf("%+v %v", got, err)
+	}
+}
+
 // TestRedirect: to other addresses, which know where they came from, or to
 // another next hop; held mail goes on by it, and nothing holds it again.
 func TestRedirect(t *testing.T) {

@@ -330,7 +330,8 @@ func (e *Engine) Body(ctx context.Context, text string) (spool.Body, error) {
 	e.mu.Lock()
 	e.corrupted++
 	e.mu.Unlock()
-	return nil, errors.Join(err, e.Operate(ctx, text, Operation{Kind: Hold, Reason: err.Error()}))
+	_, herr := e.operateAgain(ctx, text, &Operation{Kind: Hold, Reason: err.Error()})
+	return nil, errors.Join(err, herr)
 }
 
 func (e *Engine) body(ctx context.Context, i id) (spool.Body, error) {
