@@ -103,7 +103,7 @@ func (a *attachments) look(p *v1.Part, depth int, left *int) (text, name string)
 	if *left--; *left < 0 || depth > maxDepth {
 		return "This message has more parts than are looked through here", ""
 	}
-	for _, name := range names(p) {
+	for _, name := range mime.FileNames(p) {
 		if text := a.refuse(name); text != "" {
 			return text, name
 		}
@@ -118,7 +118,7 @@ func (a *attachments) look(p *v1.Part, depth int, left *int) (text, name string)
 
 // refuse says what is wrong with a name; "" if nothing is.
 func (a *attachments) refuse(name string) string {
-	name = plain(name)
+	name = mime.PlainName(name)
 	for _, e := range a.Forbid {
 		if strings.HasSuffix(name, strings.ToLower(e)) {
 			return "We take no attachments that end in " + e

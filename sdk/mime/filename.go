@@ -1,4 +1,4 @@
-package main
+package mime
 
 import (
 	"net/url"
@@ -6,15 +6,14 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/stagecoach-mta/stagecoach/sdk/mime"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
-// names are all that a mail client could take for the part's file name: the
+// FileNames are all that a mail client could take for the part's file name: the
 // filename of Content-Disposition (RFC 2183 section 2.3), the older name of
 // Content-Type, each in plain form and in the forms of RFC 2231, which a sender
 // may give beside each other.
-func names(p *v1.Part) []string {
+func FileNames(p *v1.Part) []string {
 	return append(parameter(p.GetDispositionParams(), "filename"), parameter(p.GetParams(), "name")...)
 }
 
@@ -32,7 +31,7 @@ func parameter(params []*v1.Param, name string) []string {
 		case rest == "":
 			// Encoded words do not belong here (RFC 2047 section 5) and clients
 			// decode them all the same.
-			out = append(out, mime.DecodeHeader(value))
+			out = append(out, DecodeHeader(value))
 		case rest == "*":
 			out = append(out, percent(charsetless(value)))
 		case rest[0] == '*':
@@ -80,10 +79,10 @@ func percent(value string) string {
 	return value
 }
 
-// plain is a name as the file system will have it: without the characters that
+// PlainName is a name as the file system will have it: without the characters that
 // nobody sees (a right-to-left override shows exe.doc for cod.exe), without the
 // dots and blanks at the end that Windows drops, in lower case.
-func plain(name string) string {
+func PlainName(name string) string {
 	name = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
 			return -1
