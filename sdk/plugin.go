@@ -52,7 +52,8 @@ type Plugin struct {
 	// MaxConcurrent calls; 0 means stream.DefaultCredits, 4096 for a storage
 	// (every watcher is one).
 	MaxConcurrent int
-	// Features of the contract's minor versions that the plugin uses.
+	// Features of the contract's minor versions that the plugin has, such as
+	// storage.RequestKeys.
 	Features []string
 
 	// One of these makes the instance, once, at Ready: within 60 s. Its error is

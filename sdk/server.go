@@ -218,7 +218,7 @@ func (s *Server) Ready(context.Context, *v1.ReadyRequest) (*v1.ReadyResponse, er
 	}
 	s.value, s.handler, s.stage = value, handler, ready
 	if s.dataSock != nil && handler != nil {
-		s.peerSrv = stream.NewPeerServer(s.ctx, s.tokens, s.p.maxConcurrent(), handler)
+		s.peerSrv = stream.NewPeerServer(s.ctx, s.tokens, s.p.maxConcurrent(), handler, s.p.Features...)
 		s.work.Go(func() { s.serving("data socket", s.peerSrv.Serve(s.dataSock)) })
 	}
 	if a, ok := value.(access.Server); ok && s.p.Access != nil {

@@ -316,6 +316,7 @@ func (s *Store) collector() {
 		case <-tick.C:
 			s.collect()
 			s.forgetDeposits()
+			s.forgetRequests()
 		}
 	}
 }

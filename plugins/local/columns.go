@@ -9,6 +9,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	"github.com/stagecoach-mta/stagecoach/sdk/mime"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
+	"github.com/stagecoach-mta/stagecoach/sdk/storage"
 )
 
 // eachColumn calls f for the messages of the mailbox that are among uids, by
@@ -134,11 +135,11 @@ func (h *handle) SetFlags(ctx context.Context, req *v1.SetFlagsRequest) (*v1.Set
 	if err != nil {
 		return nil, err
 	}
-	resp := &v1.SetFlagsResponse{Changed: &v1.SnapshotResponse{}}
-	err = h.write(func(c *change) error {
+	resp, _, err := once(h, storage.RequestKey(ctx), kindSetFlags, func(c *change) (*v1.SetFlagsResponse, error) {
+		resp := &v1.SetFlagsResponse{Changed: &v1.SnapshotResponse{}}
 		x, err := c.byID(req.GetMailboxId())
 		if err != nil {
-			return err
+			return nil, err
 		}
 		err = c.eachColumn(x, mime.NewRanges(req.GetUids()), func(uid uint32, col *columns) error {
 			if since := req.GetUnchangedSince(); since > 0 && col.modseq > since {
@@ -161,21 +162,17 @@ func (h *handle) SetFlags(ctx context.Context, req *v1.SetFlagsRequest) (*v1.Set
 			return nil
 		})
 		resp.Changed.Mailbox, resp.Changed.Modseq = x.Mailbox, c.rec.modseq
-		return err
+		return resp, err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return resp, nil
+	return resp, err
 }
 
 // Expunge implements storage.Messages.
 func (h *handle) Expunge(ctx context.Context, req *v1.ExpungeRequest) (*v1.ExpungeResponse, error) {
-	resp := &v1.ExpungeResponse{}
-	err := h.write(func(c *change) error {
+	resp, repeated, err := once(h, storage.RequestKey(ctx), kindExpunge, func(c *change) (*v1.ExpungeResponse, error) {
 		x, err := c.byID(req.GetMailboxId())
 		if err != nil {
-			return err
+			return nil, err
 		}
 		var gone mime.Ranges
 		err = c.eachColumn(x, mime.NewRanges(req.GetUids()), func(uid uint32, col *columns) error {
@@ -186,14 +183,13 @@ func (h *handle) Expunge(ctx context.Context, req *v1.ExpungeRequest) (*v1.Expun
 			return c.remove(x, uid, col, false)
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 		c.bury(x, gone)
-		resp.Expunged, resp.Modseq = gone.Proto(), c.rec.modseq
-		return nil
+		return &v1.ExpungeResponse{Expunged: gone.Proto(), Modseq: c.rec.modseq}, nil
 	})
-	if err != nil {
-		return nil, err
+	if err != nil || repeated {
+		return resp, err
 	}
 	for _, r := range resp.Expunged {
 		h.s.meters.expunged.Add(int64(r.Last-r.First) + 1)
@@ -208,24 +204,21 @@ func (h *handle) Copy(ctx context.Context, req *v1.CopyRequest) (*v1.CopyRespons
 			return nil, err
 		}
 	}
-	resp := &v1.CopyResponse{}
-	err := h.write(func(c *change) error {
+	resp, _, err := once(h, storage.RequestKey(ctx), kindCopy, func(c *change) (*v1.CopyResponse, error) {
 		from, err := c.byID(req.GetMailboxId())
 		if err != nil {
-			return err
+			return nil, err
 		}
 		to, err := c.byID(req.GetTargetMailboxId())
 		if err != nil {
-			return err
+			return nil, err
 		}
+		resp := &v1.CopyResponse{}
 		resp.SourceUids, resp.TargetUids, err = c.transfer(from, to, mime.NewRanges(req.GetUids()), req.GetMove(), req.GetQuotaBytes())
 		resp.UidValidity, resp.Modseq = to.UidValidity, c.rec.modseq
-		return err
+		return resp, err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return resp, nil
+	return resp, err
 }
 
 // transfer copies or moves messages. The copy is the same message in one more

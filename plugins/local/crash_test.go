@@ -26,6 +26,7 @@ type moment struct {
 	now          time.Time
 	deposit      *v1.DepositRequest
 	results      []string
+	request      *request
 }
 
 // history is the operations of a workload. A crash must leave the store as it was
@@ -141,8 +142,15 @@ func (h *history) judge(s *Store, acked, begun int) error {
 	if !slices.Contains(allowed, is) {
 		return fmt.Errorf("the store is\n%s\nand neither what was acknowledged nor what was under way:\n%s", is, strings.Join(allowed, "\nor\n"))
 	}
-	// The queue repeats all that it has no result of, and some that it has.
+	// The queue repeats all that it has no result of, and some that it has; so do the
+	// clients of the data socket.
 	for i, m := range h.moments[:begun+1] {
+		if err := h.repeat(s, &m); err != nil {
+			return err
+		}
+		if i > acked && m.request != nil {
+			is = m.state
+		}
 		if m.deposit == nil {
 			continue
 		}
@@ -158,7 +166,7 @@ func (h *history) judge(s *Store, acked, begun int) error {
 		}
 	}
 	if again, err := state(s); err != nil || again != is {
-		return fmt.Errorf("after the repeated deposits the store is\n%s\nwant\n%s %w", again, is, err)
+		return fmt.Errorf("after what was repeated the store is\n%s\nwant\n%s %w", again, is, err)
 	}
 	s.collect()
 	if err := integrity(s); err != nil {

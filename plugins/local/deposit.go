@@ -14,6 +14,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	"github.com/stagecoach-mta/stagecoach/sdk/mime"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
+	"github.com/stagecoach-mta/stagecoach/sdk/storage"
 )
 
 // keepDeposits is how long the result of a deposit is known: longer than a queue
@@ -389,31 +390,31 @@ func (h *handle) Append(ctx context.Context, req *v1.AppendRequest) (*v1.AppendR
 		}
 		list = append(list, message{b, bits, keywords})
 	}
-	resp := &v1.AppendResponse{}
-	err := h.write(func(c *change) error {
+	resp, repeated, err := once(h, storage.RequestKey(ctx), kindAppend, func(c *change) (*v1.AppendResponse, error) {
+		resp := &v1.AppendResponse{}
 		x, err := c.byID(req.GetMailboxId())
 		if err == nil && req.GetReplaces() != nil {
 			resp.Replaced, err = true, c.replaced(req)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for i, m := range list {
 			if err := c.quota(m.size, req.GetQuotaBytes()); err != nil {
-				return err
+				return nil, err
 			}
 			uid, _, err := c.store(x, m.body, nil, m.flags, m.keywords, req.GetMessages()[i].GetReceivedMs())
 			if err != nil {
-				return err
+				return nil, err
 			}
 			m.write(c.b)
 			resp.Uids = append(resp.Uids, uid)
 		}
 		resp.UidValidity, resp.Modseq = x.UidValidity, c.rec.modseq
-		return nil
+		return resp, nil
 	})
-	if err != nil {
-		return nil, err
+	if err != nil || repeated {
+		return resp, err
 	}
 	done = true
 	h.s.meters.appends.Add(int64(len(list)))

@@ -64,7 +64,7 @@ func live(t testing.TB, l workload, d *simdisk.Disk, seed uint64, steps int) (w 
 			return w, trial, again.afterwards(n, steps, at)
 		}
 		if err != nil {
-			at.deposit, at.results = nil, nil
+			at.deposit, at.results, at.request = nil, nil, nil
 		}
 		if n == steps/2 && err != nil { // it does not open
 			at.state, at.acked = before, w.h.log.Len()

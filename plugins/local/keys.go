@@ -22,6 +22,7 @@ import (
 //	g blob                       blob that lost a reference
 //	d queue-id 0 key             result of a deposit
 //	e time queue-id 0 key        the same by time, to forget it
+//	k hour account key           kind and answer of a request
 //	s name                       counters of the store
 const (
 	tabAccountName = 'A'

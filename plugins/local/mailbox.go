@@ -14,6 +14,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	"github.com/stagecoach-mta/stagecoach/sdk/mime"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
+	"github.com/stagecoach-mta/stagecoach/sdk/storage"
 )
 
 const (
@@ -209,23 +210,22 @@ func (h *handle) Create(ctx context.Context, req *v1.CreateMailboxRequest) (*v1.
 	if err != nil {
 		return nil, err
 	}
-	var out *v1.Mailbox
-	err = h.write(func(c *change) error {
+	out, _, err := once(h, storage.RequestKey(ctx), kindCreate, func(c *change) (*v1.Mailbox, error) {
 		c.unsubscribed = req.GetUnsubscribed()
 		if err := c.free(name); err != nil {
-			return err
+			return nil, err
 		}
 		if err := c.roleFree(req.GetRole(), 0); err != nil {
-			return err
+			return nil, err
 		}
 		if err := c.parents(name); err != nil {
-			return err
+			return nil, err
 		}
 		x, err := c.create(name, req.GetRole())
-		if err == nil {
-			out = x.Mailbox
+		if err != nil {
+			return nil, err
 		}
-		return err
+		return x.Mailbox, nil
 	})
 	return out, err
 }
@@ -261,24 +261,23 @@ func (h *handle) Rename(ctx context.Context, req *v1.RenameMailboxRequest) (*v1.
 	if err != nil {
 		return nil, err
 	}
-	var out *v1.Mailbox
-	err = h.write(func(c *change) error {
+	out, _, err := once(h, storage.RequestKey(ctx), kindRename, func(c *change) (*v1.Mailbox, error) {
 		x, err := c.byID(req.GetId())
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if err := c.free(name); err != nil {
-			return err
+			return nil, err
 		}
 		if x.Name == inbox {
 			x, err = c.renameInbox(x, name)
 		} else {
 			err = c.rename(x, name)
 		}
-		if err == nil {
-			out = x.Mailbox
+		if err != nil {
+			return nil, err
 		}
-		return err
+		return x.Mailbox, nil
 	})
 	return out, err
 }
@@ -334,20 +333,19 @@ func (c *change) renameInbox(from *box, name string) (*box, error) {
 
 // Delete implements storage.Mailboxes.
 func (h *handle) Delete(ctx context.Context, req *v1.DeleteMailboxRequest) (*v1.DeleteMailboxResponse, error) {
-	resp := &v1.DeleteMailboxResponse{}
-	err := h.write(func(c *change) error {
+	resp, _, err := once(h, storage.RequestKey(ctx), kindDelete, func(c *change) (*v1.DeleteMailboxResponse, error) {
 		x, err := c.byID(req.GetId())
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if x.Name == inbox {
-			return fail.New(fail.Invalid, "INBOX cannot be deleted")
+			return nil, fail.New(fail.Invalid, "INBOX cannot be deleted")
 		}
 		err = c.eachColumn(x, mime.NewRanges(nil), func(uid uint32, col *columns) error {
 			return c.remove(x, uid, col, false)
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 		// The id is never used again, so its tombstones tell nobody anything.
 		gone := be.AppendUint32(key8(tabVanished, c.a.num), x.num)
@@ -358,13 +356,9 @@ func (h *handle) Delete(ctx context.Context, req *v1.DeleteMailboxRequest) (*v1.
 		}
 		x.removed = true
 		c.list = true
-		resp.Modseq = c.step()
-		return nil
+		return &v1.DeleteMailboxResponse{Modseq: c.step()}, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return resp, nil
+	return resp, err
 }
 
 // Update implements storage.Mailboxes.
@@ -376,18 +370,15 @@ func (h *handle) Update(ctx context.Context, req *v1.UpdateMailboxRequest) (*v1.
 			return nil, err
 		}
 	}
-	var out *v1.Mailbox
-	err := h.write(func(c *change) (err error) {
+	out, _, err := once(h, storage.RequestKey(ctx), kindUpdate, func(c *change) (*v1.Mailbox, error) {
 		if name != "" {
-			out, err = c.updateByName(name, req)
-			return err
+			return c.updateByName(name, req)
 		}
 		x, err := c.byID(req.GetId())
 		if err != nil {
-			return err
+			return nil, err
 		}
-		out = x.Mailbox
-		return c.update(x, req)
+		return x.Mailbox, c.update(x, req)
 	})
 	return out, err
 }

@@ -26,6 +26,7 @@ func TestPlantedBugsAreFound(t *testing.T) {
 		"that one's name is not synced":     unsynced(func(path string) bool { return path == "store/blobs" }),
 		"the store's names are not synced":  unsynced(func(path string) bool { return path == "store" || path == "." }),
 		"a delivery's key is not recorded":  {spoil: forgetKeys},
+		"a request's key is not recorded":   {spoil: forgetRequest},
 		"UIDNEXT is one past the last UID":  {mend: countUIDs},
 		"MODSEQ is lost, and counted again": {mend: countModseq},
 	} {

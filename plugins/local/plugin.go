@@ -22,7 +22,7 @@ func Plugin() sdk.Plugin {
 	return sdk.Plugin{
 		Name: "local", Version: "1.0.0", Summary: "mailboxes on this machine's disk, embedded",
 		Config: Config{Cache: 32 << 20, Copies: 512 << 20, MinFree: 64 << 20, SearchIndex: true},
-		Needs:  &v1.Needs{DataDir: true, Exclusive: true},
+		Needs:  &v1.Needs{DataDir: true, Exclusive: true}, Features: []string{storage.RequestKeys},
 		Storage: func(_ context.Context, in *sdk.Instance) (storage.Storage, error) {
 			c := in.Config.(*Config)
 			return New(Options{

@@ -124,7 +124,8 @@ func (w *world) text() string {
 
 func (w *world) step(m *moment) error {
 	ctx := context.Background()
-	a, err := w.s.Open(ctx, crashAccounts[w.rng.IntN(len(crashAccounts))])
+	account := crashAccounts[w.rng.IntN(len(crashAccounts))]
+	a, err := w.s.Open(ctx, account)
 	if err != nil {
 		return err
 	}
@@ -143,15 +144,13 @@ func (w *world) step(m *moment) error {
 			_, err = deposit(w.s, old[w.rng.IntN(len(old))])
 		}
 	case 5, 6:
-		_, err = a.Append(ctx, &v1.AppendRequest{MailboxId: box.Id, Messages: []*v1.AppendRequest_Message{
-			{Message: inlineMessage(w.text())}, {Message: inlineMessage(w.text()), Flags: []string{`\Seen`}},
-		}})
+		err = w.append(m, account, box)
 	case 7:
 		_, err = a.SetFlags(ctx, &v1.SetFlagsRequest{MailboxId: box.Id, Uids: uids, Flags: []string{`\Seen`, "$Work"}, Op: v1.SetFlagsRequest_Op(w.rng.IntN(3))})
 	case 8, 9:
 		to := boxes[w.rng.IntN(len(boxes))]
 		if to.Id != box.Id {
-			_, err = a.Copy(ctx, &v1.CopyRequest{MailboxId: box.Id, Uids: uids, TargetMailboxId: to.Id, Move: w.rng.IntN(3) > 0})
+			err = w.copy(m, account, &v1.CopyRequest{MailboxId: box.Id, Uids: uids, TargetMailboxId: to.Id, Move: w.rng.IntN(3) > 0})
 		}
 	case 10:
 		_, err = a.Expunge(ctx, &v1.ExpungeRequest{MailboxId: box.Id, Uids: uids, Force: true})

@@ -11,6 +11,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	"github.com/stagecoach-mta/stagecoach/sdk/mime"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
+	"github.com/stagecoach-mta/stagecoach/sdk/storage"
 )
 
 // depositPrefix begins the name of a delivered file. The rest is made of the
@@ -198,52 +199,75 @@ func (a *account) Append(ctx context.Context, req *v1.AppendRequest) (*v1.Append
 		sources = append(sources, s)
 		total += s.Size
 	}
-	resp := &v1.AppendResponse{}
-	err := a.write(func() error {
+	key := storage.RequestKey(ctx)
+	return once(ctx, a, "Append", func() (*v1.AppendResponse, error) {
+		resp := &v1.AppendResponse{}
 		b, err := a.byID(req.GetMailboxId())
 		if err != nil {
-			return err
+			return nil, err
 		}
+		begun := b.begun(key)
 		from, old, err := a.replaced(req)
+		if fail.Is(err, fail.NotFound) && begun[0] != nil {
+			// It went before the crash that came before the record.
+			resp.Replaced, err = true, nil
+		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, m := range old {
 			total -= m.Size
 		}
+		for _, m := range begun {
+			total -= m.Size
+		}
 		if err := a.quota(total, req.GetQuotaBytes()); err != nil {
-			return err
+			return nil, err
 		}
 		for i, s := range sources {
 			if err := ctx.Err(); err != nil {
-				return err
+				return nil, err
 			}
-			rm := req.GetMessages()[i]
-			received := rm.GetReceivedMs()
-			if received == 0 {
-				received = a.s.nowMS()
+			uid, err := a.append(b, s, req.GetMessages()[i], a.nameFor(key, uint32(i)), begun[uint32(i)])
+			if err != nil {
+				return nil, err
 			}
-			m := a.newMessage(s.Rendered, s.Size, received)
-			m.Flags, m.Keywords, _ = mime.ParseFlags(rm.GetFlags())
-			if m.File, err = a.place(b, a.unique(), m.Flags, nil, s.body()); err != nil {
-				return err
-			}
-			if err := a.store(b, m); err != nil {
-				return err
-			}
-			resp.Uids = append(resp.Uids, m.UID)
+			resp.Uids = append(resp.Uids, uid)
 		}
 		if len(old) > 0 {
 			resp.Replaced = true
 			if err := a.unlink(from, old); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		resp.UidValidity, resp.Modseq = b.UIDValidity, a.Modseq
-		return nil
+		return resp, nil
 	})
-	if err != nil {
-		return nil, err
+}
+
+// append stores one message, or completes the record of one that a crash left there.
+func (a *account) append(b *box, s *source, req *v1.AppendRequest_Message, name string, there *message) (uint32, error) {
+	received := req.GetReceivedMs()
+	if received == 0 {
+		received = a.s.nowMS()
 	}
-	return resp, nil
+	flags, keywords, _ := mime.ParseFlags(req.GetFlags())
+	if there != nil {
+		a.touch(b)
+		n := *there
+		n.Keywords, n.Received, n.Modseq = keywords, received, a.Modseq
+		b.put(&n)
+		a.rec.set(b.Num, &n)
+		return n.UID, nil
+	}
+	m := a.newMessage(s.Rendered, s.Size, received)
+	m.Flags, m.Keywords = flags, keywords
+	var err error
+	if m.File, err = a.place(b, name, m.Flags, nil, s.body()); err != nil {
+		return 0, err
+	}
+	if err := a.store(b, m); err != nil {
+		return 0, err
+	}
+	return m.UID, nil
 }

@@ -26,8 +26,9 @@ type state struct {
 	counters
 	boxes    map[uint32]*box
 	deposits map[string]deposited
-	threads  map[uint64]uint64 // by hash of the Message-ID
-	kept     map[string]bool   // subscriptions of names without a mailbox
+	answers  map[string]answered // of requests with a key
+	threads  map[uint64]uint64   // by hash of the Message-ID
+	kept     map[string]bool     // subscriptions of names without a mailbox
 	records  int
 }
 
@@ -83,6 +84,7 @@ type record struct {
 	Put      map[uint32][]*message  `json:",omitempty"` // by mailbox
 	Vanished map[uint32][]tombstone `json:",omitempty"` // by mailbox
 	Deposits map[string]deposited   `json:",omitempty"`
+	Answers  map[string]answered    `json:",omitempty"`
 	Kept     map[string]bool        `json:",omitempty"` // false: no more
 
 	stepped bool
@@ -121,6 +123,9 @@ func (st *state) apply(r *record) {
 	}
 	for k, d := range r.Deposits {
 		st.deposits[k] = d
+	}
+	for k, d := range r.Answers {
+		st.answers[k] = d
 	}
 	st.applyKept(r.Kept)
 	st.records++
@@ -163,7 +168,7 @@ func (b *box) drop(list []tombstone) {
 // damaged one before others is passed over: the log is set aside and a new one
 // begun with the sum of the rest, as when most of it is history.
 func (a *account) load() error {
-	a.state = state{boxes: map[uint32]*box{}, deposits: map[string]deposited{}, threads: map[uint64]uint64{}, kept: map[string]bool{}}
+	a.state = state{boxes: map[uint32]*box{}, deposits: map[string]deposited{}, answers: map[string]answered{}, threads: map[uint64]uint64{}, kept: map[string]bool{}}
 	path := filepath.Join(a.dir, logName)
 	f, err := os.OpenFile(path, os.O_RDWR, 0o600)
 	if errors.Is(err, os.ErrNotExist) {
@@ -258,7 +263,8 @@ func (a *account) compact() error {
 			delete(a.deposits, k)
 		}
 	}
-	rec := &record{Counters: a.counters, Deposits: a.deposits, Put: map[uint32][]*message{}, Vanished: map[uint32][]tombstone{}, Kept: a.kept}
+	a.forgetAnswers()
+	rec := &record{Counters: a.counters, Deposits: a.deposits, Answers: a.answers, Put: map[uint32][]*message{}, Vanished: map[uint32][]tombstone{}, Kept: a.kept}
 	for num, b := range a.boxes {
 		rec.Boxes = append(rec.Boxes, b)
 		rec.Put[num], rec.Vanished[num] = b.msgs, b.vanished

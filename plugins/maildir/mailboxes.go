@@ -88,16 +88,14 @@ func (a *account) List(_ context.Context, req *v1.ListMailboxesRequest) (*v1.Lis
 }
 
 // change runs f as a change and answers with the mailbox it returns.
-func (a *account) change(f func() (*box, error)) (*v1.Mailbox, error) {
-	var out *v1.Mailbox
-	err := a.write(func() error {
+func (a *account) change(ctx context.Context, kind string, f func() (*box, error)) (*v1.Mailbox, error) {
+	return once(ctx, a, kind, func() (*v1.Mailbox, error) {
 		b, err := f()
-		if err == nil {
-			out = b.proto()
+		if err != nil {
+			return nil, err
 		}
-		return err
+		return b.proto(), nil
 	})
-	return out, err
 }
 
 func (a *account) free(name string) error {
@@ -120,12 +118,12 @@ func (a *account) roleFree(role string, except *box) error {
 }
 
 // Create implements storage.Mailboxes.
-func (a *account) Create(_ context.Context, req *v1.CreateMailboxRequest) (*v1.Mailbox, error) {
+func (a *account) Create(ctx context.Context, req *v1.CreateMailboxRequest) (*v1.Mailbox, error) {
 	name, err := checkName(req.GetName())
 	if err != nil {
 		return nil, err
 	}
-	return a.change(func() (*box, error) {
+	return a.change(ctx, "Create", func() (*box, error) {
 		a.rec.unsubscribed = req.GetUnsubscribed()
 		if err := a.free(name); err != nil {
 			return nil, err
@@ -141,20 +139,15 @@ func (a *account) Create(_ context.Context, req *v1.CreateMailboxRequest) (*v1.M
 }
 
 // Update implements storage.Mailboxes.
-func (a *account) Update(_ context.Context, req *v1.UpdateMailboxRequest) (*v1.Mailbox, error) {
+func (a *account) Update(ctx context.Context, req *v1.UpdateMailboxRequest) (*v1.Mailbox, error) {
 	if req.GetId() == "" && req.GetName() != "" {
 		name, err := checkName(req.GetName())
 		if err != nil {
 			return nil, err
 		}
-		var out *v1.Mailbox
-		err = a.write(func() (err error) {
-			out, err = a.updateByName(name, req)
-			return err
-		})
-		return out, err
+		return once(ctx, a, "Update", func() (*v1.Mailbox, error) { return a.updateByName(name, req) })
 	}
-	return a.change(func() (*box, error) {
+	return a.change(ctx, "Update", func() (*box, error) {
 		b, err := a.byID(req.GetId())
 		if err != nil {
 			return nil, err
@@ -184,12 +177,12 @@ func (a *account) update(b *box, req *v1.UpdateMailboxRequest) error {
 }
 
 // Rename implements storage.Mailboxes.
-func (a *account) Rename(_ context.Context, req *v1.RenameMailboxRequest) (*v1.Mailbox, error) {
+func (a *account) Rename(ctx context.Context, req *v1.RenameMailboxRequest) (*v1.Mailbox, error) {
 	name, err := checkName(req.GetName())
 	if err != nil {
 		return nil, err
 	}
-	return a.change(func() (*box, error) {
+	return a.change(ctx, "Rename", func() (*box, error) {
 		b, err := a.byID(req.GetId())
 		if err != nil {
 			return nil, err
@@ -206,7 +199,7 @@ func (a *account) Rename(_ context.Context, req *v1.RenameMailboxRequest) (*v1.M
 			if err != nil {
 				return nil, err
 			}
-			_, _, err = a.transfer(b, to, slices.Clone(b.msgs), true)
+			_, _, err = a.transfer(b, to, slices.Clone(b.msgs), true, "", nil)
 			return to, err
 		}
 		return b, a.rename(b, name)
@@ -255,28 +248,22 @@ func (a *account) removeBox(b *box) {
 }
 
 // Delete implements storage.Mailboxes.
-func (a *account) Delete(_ context.Context, req *v1.DeleteMailboxRequest) (*v1.DeleteMailboxResponse, error) {
-	resp := &v1.DeleteMailboxResponse{}
-	err := a.write(func() error {
+func (a *account) Delete(ctx context.Context, req *v1.DeleteMailboxRequest) (*v1.DeleteMailboxResponse, error) {
+	return once(ctx, a, "Delete", func() (*v1.DeleteMailboxResponse, error) {
 		b, err := a.byID(req.GetId())
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if b.Name == inbox {
-			return fail.New(fail.Invalid, "INBOX cannot be deleted")
+			return nil, fail.New(fail.Invalid, "INBOX cannot be deleted")
 		}
 		if err := os.RemoveAll(a.path(b)); err != nil {
-			return err
+			return nil, err
 		}
 		a.removeBox(b)
 		if req.GetKeepSubscription() && b.Subscribed {
 			a.keep(b.Name, true)
 		}
-		resp.Modseq = a.Modseq
-		return a.s.syncDir(a.dir)
+		return &v1.DeleteMailboxResponse{Modseq: a.Modseq}, a.s.syncDir(a.dir)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return resp, nil
 }

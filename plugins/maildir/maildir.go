@@ -36,7 +36,7 @@ func Plugin() sdk.Plugin {
 	return sdk.Plugin{
 		Name: "maildir", Version: "1.0.0", Summary: "Maildir++ that other mail programs may open too",
 		Config: Config{},
-		Needs:  &v1.Needs{DataDir: true, Exclusive: true, WritePaths: []string{"{path}"}},
+		Needs:  &v1.Needs{DataDir: true, Exclusive: true, WritePaths: []string{"{path}"}}, Features: []string{storage.RequestKeys},
 		Storage: func(_ context.Context, in *sdk.Instance) (storage.Storage, error) {
 			dir := in.Config.(*Config).Path
 			if dir == "" {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/sdk/mail"
 	"github.com/stagecoach-mta/stagecoach/sdk/mime"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
+	"github.com/stagecoach-mta/stagecoach/sdk/storage"
 )
 
 // pick returns the messages among the ranges.
@@ -190,16 +192,16 @@ func (a *account) fill(it *v1.FetchResponse_Item, req *v1.FetchRequest, f found)
 
 // SetFlags implements storage.Messages. The names of the files change first, then
 // the log: a crash between the two shows as another program's change.
-func (a *account) SetFlags(_ context.Context, req *v1.SetFlagsRequest) (*v1.SetFlagsResponse, error) {
+func (a *account) SetFlags(ctx context.Context, req *v1.SetFlagsRequest) (*v1.SetFlagsResponse, error) {
 	bits, keywords, err := mime.ParseFlags(req.GetFlags())
 	if err != nil {
 		return nil, err
 	}
-	resp := &v1.SetFlagsResponse{Changed: &v1.SnapshotResponse{}}
-	err = a.write(func() error {
+	return once(ctx, a, "SetFlags", func() (*v1.SetFlagsResponse, error) {
+		resp := &v1.SetFlagsResponse{Changed: &v1.SnapshotResponse{}}
 		b, err := a.byID(req.GetMailboxId())
 		if err != nil {
-			return err
+			return nil, err
 		}
 		renamed := false
 		for _, m := range b.pick(req.GetUids()) {
@@ -217,7 +219,7 @@ func (a *account) SetFlags(_ context.Context, req *v1.SetFlagsRequest) (*v1.SetF
 			if n.Flags != m.Flags {
 				n.File = withFlags(m.File, flags)
 				if err := os.Rename(a.path(b, m.File), a.path(b, n.File)); err != nil {
-					return err
+					return nil, err
 				}
 				renamed = true
 			}
@@ -227,58 +229,70 @@ func (a *account) SetFlags(_ context.Context, req *v1.SetFlagsRequest) (*v1.SetF
 		}
 		resp.Changed.Mailbox, resp.Changed.Modseq = b.proto(), a.Modseq
 		if renamed {
-			return errors.Join(a.s.syncDir(a.path(b, "new")), a.s.syncDir(a.path(b, "cur")))
+			err = errors.Join(a.s.syncDir(a.path(b, "new")), a.s.syncDir(a.path(b, "cur")))
 		}
-		return nil
+		return resp, err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return resp, nil
 }
 
 // Copy implements storage.Messages.
-func (a *account) Copy(_ context.Context, req *v1.CopyRequest) (*v1.CopyResponse, error) {
-	resp := &v1.CopyResponse{}
-	err := a.write(func() error {
+func (a *account) Copy(ctx context.Context, req *v1.CopyRequest) (*v1.CopyResponse, error) {
+	return once(ctx, a, "Copy", func() (*v1.CopyResponse, error) {
 		from, err := a.byID(req.GetMailboxId())
 		if err != nil {
-			return err
+			return nil, err
 		}
 		to, err := a.byID(req.GetTargetMailboxId())
 		if err != nil {
-			return err
+			return nil, err
 		}
 		list := from.pick(req.GetUids())
+		begun := to.begun(storage.RequestKey(ctx))
 		if !req.GetMove() {
 			var size int64
 			for _, m := range list {
-				size += m.Size
+				if begun[m.UID] == nil {
+					size += m.Size
+				}
 			}
 			if err := a.quota(size, req.GetQuotaBytes()); err != nil {
-				return err
+				return nil, err
 			}
 		}
-		resp.SourceUids, resp.TargetUids, err = a.transfer(from, to, list, req.GetMove())
+		resp := &v1.CopyResponse{}
+		resp.SourceUids, resp.TargetUids, err = a.transfer(from, to, list, req.GetMove(), storage.RequestKey(ctx), begun)
 		resp.UidValidity, resp.Modseq = to.UIDValidity, a.Modseq
-		return err
+		return resp, err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return resp, nil
 }
 
 // transfer links the files into the other folder; a move takes the old names
-// away when the new ones are durable.
-func (a *account) transfer(from, to *box, list []*message, move bool) (source, target []uint32, err error) {
+// away when the new ones are durable. begun are those that a crash left there, by
+// their old UIDs.
+func (a *account) transfer(from, to *box, list []*message, move bool, key string, begun map[uint32]*message) (source, target []uint32, err error) {
+	// What is no more in its old place was moved before the crash.
+	moved := maps.Clone(begun)
 	for _, m := range list {
-		file := withFlags(a.unique(), m.Flags)
+		delete(moved, m.UID)
+	}
+	for _, uid := range slices.Sorted(maps.Keys(moved)) {
+		source, target = append(source, uid), append(target, moved[uid].UID)
+	}
+	for _, m := range list {
+		n := *m
+		if there := begun[m.UID]; there != nil {
+			a.touch(to)
+			n.UID, n.File, n.Saved, n.Modseq = there.UID, there.File, there.Saved, a.Modseq
+			to.put(&n)
+			a.rec.set(to.Num, &n)
+			source, target = append(source, m.UID), append(target, n.UID)
+			continue
+		}
+		file := withFlags(a.nameFor(key, m.UID), m.Flags)
 		if err := os.Link(a.path(from, m.File), a.path(to, file)); err != nil {
 			return nil, nil, err
 		}
 		a.rec.undo = append(a.rec.undo, a.path(to, file))
-		n := *m
 		n.File, n.Saved = file, a.s.nowMS()
 		if err := a.store(to, &n); err != nil {
 			return nil, nil, err
@@ -286,7 +300,7 @@ func (a *account) transfer(from, to *box, list []*message, move bool) (source, t
 		source, target = append(source, m.UID), append(target, n.UID)
 	}
 	if len(list) == 0 {
-		return nil, nil, nil
+		return source, target, nil
 	}
 	if err := a.s.syncDir(a.path(to, "cur")); err != nil {
 		return nil, nil, err
@@ -316,12 +330,11 @@ func (a *account) unlink(b *box, list []*message) error {
 }
 
 // Expunge implements storage.Messages.
-func (a *account) Expunge(_ context.Context, req *v1.ExpungeRequest) (*v1.ExpungeResponse, error) {
-	resp := &v1.ExpungeResponse{}
-	err := a.write(func() error {
+func (a *account) Expunge(ctx context.Context, req *v1.ExpungeRequest) (*v1.ExpungeResponse, error) {
+	return once(ctx, a, "Expunge", func() (*v1.ExpungeResponse, error) {
 		b, err := a.byID(req.GetMailboxId())
 		if err != nil {
-			return err
+			return nil, err
 		}
 		list := slices.DeleteFunc(b.pick(req.GetUids()), func(m *message) bool {
 			return !req.GetForce() && m.Flags&uint32(v1.Flag_FLAG_DELETED) == 0
@@ -331,13 +344,8 @@ func (a *account) Expunge(_ context.Context, req *v1.ExpungeRequest) (*v1.Expung
 			gone = gone.Add(m.UID)
 		}
 		err = a.unlink(b, list)
-		resp.Expunged, resp.Modseq = gone.Proto(), a.Modseq
-		return err
+		return &v1.ExpungeResponse{Expunged: gone.Proto(), Modseq: a.Modseq}, err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return resp, nil
 }
 
 // Search implements storage.Messages.

@@ -39,10 +39,11 @@ type Host struct {
 	TLS *tls.Config
 	// InsecureAuth allows plain-text login without TLS (loopback tests only).
 	InsecureAuth bool
-	// Storage has the mailboxes. What only reads is repeated after a restart, and so
-	// are Expunge and SetFlags without UnchangedSince, whose replies may then leave
-	// out what was changed before it; Append, Copy and the like fail as UNAVAILABLE,
-	// and whether they were done is to be looked up.
+	// Storage has the mailboxes. What is asked while it restarts waits for it, and is
+	// repeated: what only reads, Expunge and SetFlags without UnchangedSince, whose
+	// replies may then leave out what was changed before; and everything else, if the
+	// storage keeps requests' keys (storage.RequestKeys), as the bundled ones do. If
+	// not, those fail as UNAVAILABLE, and whether they were done is to be looked up.
 	Storage storage.Storage
 	// Directory knows who may log in.
 	Directory directory.Directory

@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -28,6 +29,9 @@ type account struct {
 	validity uint32
 	kept     map[string]bool // subscriptions of names without a mailbox
 	changed  chan struct{}   // closed, and made anew, by each change
+
+	keeping sync.Mutex // answers; before that of the Storage
+	answers map[string]answered
 }
 
 var _ storage.Account = (*account)(nil)

@@ -79,7 +79,11 @@ func (s *Storage) id(letter string) string {
 func (s *Storage) Open(_ context.Context, name string) (storage.Account, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.account(name)
+	a, err := s.account(name)
+	if err != nil {
+		return nil, err
+	}
+	return repeatable{a}, nil
 }
 
 func (s *Storage) account(name string) (*account, error) {
@@ -89,7 +93,7 @@ func (s *Storage) account(name string) (*account, error) {
 	if name == "" || len(name) > 320 || strings.IndexFunc(name, unicode.IsControl) >= 0 {
 		return nil, fail.New(fail.Invalid, "no account can be named %.40q", name)
 	}
-	a := &account{s: s, threads: map[string]string{}, kept: map[string]bool{}, changed: make(chan struct{})}
+	a := &account{s: s, threads: map[string]string{}, kept: map[string]bool{}, changed: make(chan struct{}), answers: map[string]answered{}}
 	for _, m := range [][2]string{
 		{inbox, "inbox"}, {"Drafts", "drafts"}, {"Sent", "sent"}, {"Trash", "trash"}, {"Junk", "junk"}, {"Archive", "archive"},
 	} {

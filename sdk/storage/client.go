@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
@@ -13,7 +14,8 @@ import (
 //
 // Open makes no call: an account name that the storage refuses is refused by
 // the first method. Fetch and Watch go on after a reader that was too slow for
-// the session; over a stream.Redialer they go on after a restart too.
+// the session; over a stream.Redialer they go on after a restart too, and what
+// changes something is repeated then, by its request's key.
 func NewClient(c stream.Caller) Storage { return &client{c} }
 
 type client struct{ c stream.Caller }
@@ -48,6 +50,16 @@ func (a *remote) call(ctx context.Context, c *v1.StorageCall) (*v1.StorageReply,
 	return r.GetStorage(), err
 }
 
+// change is call for what changes something: what may not be repeated as it is, may
+// be by its key.
+func (a *remote) change(ctx context.Context, c *v1.StorageCall) (*v1.StorageReply, error) {
+	c.RequestKey = ownRequestKey(ctx)
+	if c.RequestKey == "" && !stream.Repeatable(request(c)) {
+		c.RequestKey = rand.Text()
+	}
+	return a.call(ctx, c)
+}
+
 // List implements Account.
 func (a *remote) List(ctx context.Context, req *v1.ListMailboxesRequest) (*v1.ListMailboxesResponse, error) {
 	r, err := a.call(ctx, &v1.StorageCall{Op: &v1.StorageCall_ListMailboxes{ListMailboxes: req}})
@@ -56,25 +68,25 @@ func (a *remote) List(ctx context.Context, req *v1.ListMailboxesRequest) (*v1.Li
 
 // Create implements Account.
 func (a *remote) Create(ctx context.Context, req *v1.CreateMailboxRequest) (*v1.Mailbox, error) {
-	r, err := a.call(ctx, &v1.StorageCall{Op: &v1.StorageCall_CreateMailbox{CreateMailbox: req}})
+	r, err := a.change(ctx, &v1.StorageCall{Op: &v1.StorageCall_CreateMailbox{CreateMailbox: req}})
 	return result(r.GetCreateMailbox(), err)
 }
 
 // Rename implements Account.
 func (a *remote) Rename(ctx context.Context, req *v1.RenameMailboxRequest) (*v1.Mailbox, error) {
-	r, err := a.call(ctx, &v1.StorageCall{Op: &v1.StorageCall_RenameMailbox{RenameMailbox: req}})
+	r, err := a.change(ctx, &v1.StorageCall{Op: &v1.StorageCall_RenameMailbox{RenameMailbox: req}})
 	return result(r.GetRenameMailbox(), err)
 }
 
 // Delete implements Account.
 func (a *remote) Delete(ctx context.Context, req *v1.DeleteMailboxRequest) (*v1.DeleteMailboxResponse, error) {
-	r, err := a.call(ctx, &v1.StorageCall{Op: &v1.StorageCall_DeleteMailbox{DeleteMailbox: req}})
+	r, err := a.change(ctx, &v1.StorageCall{Op: &v1.StorageCall_DeleteMailbox{DeleteMailbox: req}})
 	return result(r.GetDeleteMailbox(), err)
 }
 
 // Update implements Account.
 func (a *remote) Update(ctx context.Context, req *v1.UpdateMailboxRequest) (*v1.Mailbox, error) {
-	r, err := a.call(ctx, &v1.StorageCall{Op: &v1.StorageCall_UpdateMailbox{UpdateMailbox: req}})
+	r, err := a.change(ctx, &v1.StorageCall{Op: &v1.StorageCall_UpdateMailbox{UpdateMailbox: req}})
 	return result(r.GetUpdateMailbox(), err)
 }
 
@@ -86,25 +98,25 @@ func (a *remote) Snapshot(ctx context.Context, req *v1.SnapshotRequest) (*v1.Sna
 
 // Append implements Account.
 func (a *remote) Append(ctx context.Context, req *v1.AppendRequest) (*v1.AppendResponse, error) {
-	r, err := a.call(ctx, &v1.StorageCall{Op: &v1.StorageCall_Append{Append: req}})
+	r, err := a.change(ctx, &v1.StorageCall{Op: &v1.StorageCall_Append{Append: req}})
 	return result(r.GetAppend(), err)
 }
 
 // SetFlags implements Account.
 func (a *remote) SetFlags(ctx context.Context, req *v1.SetFlagsRequest) (*v1.SetFlagsResponse, error) {
-	r, err := a.call(ctx, &v1.StorageCall{Op: &v1.StorageCall_SetFlags{SetFlags: req}})
+	r, err := a.change(ctx, &v1.StorageCall{Op: &v1.StorageCall_SetFlags{SetFlags: req}})
 	return result(r.GetSetFlags(), err)
 }
 
 // Copy implements Account.
 func (a *remote) Copy(ctx context.Context, req *v1.CopyRequest) (*v1.CopyResponse, error) {
-	r, err := a.call(ctx, &v1.StorageCall{Op: &v1.StorageCall_Copy{Copy: req}})
+	r, err := a.change(ctx, &v1.StorageCall{Op: &v1.StorageCall_Copy{Copy: req}})
 	return result(r.GetCopy(), err)
 }
 
 // Expunge implements Account.
 func (a *remote) Expunge(ctx context.Context, req *v1.ExpungeRequest) (*v1.ExpungeResponse, error) {
-	r, err := a.call(ctx, &v1.StorageCall{Op: &v1.StorageCall_Expunge{Expunge: req}})
+	r, err := a.change(ctx, &v1.StorageCall{Op: &v1.StorageCall_Expunge{Expunge: req}})
 	return result(r.GetExpunge(), err)
 }
 

@@ -28,6 +28,10 @@ func Handler(s Storage) stream.Handler {
 		if r, done, err := administer(ctx, s, req, send); done {
 			return r, err
 		}
+		ctx, err := received(ctx, req.GetRequestKey())
+		if err != nil {
+			return nil, err
+		}
 		account, err := s.Open(ctx, req.GetAccount())
 		if err != nil {
 			return nil, err

@@ -127,7 +127,7 @@ func (b *box) Watch(ctx context.Context, req *v1.WatchRequest, event func(*v1.Ch
 type plugin struct {
 	t    *testing.T
 	path string
-	next func() *stream.PeerServer
+	next func(features ...string) *stream.PeerServer
 }
 
 func serve(t *testing.T, s storage.Storage) *plugin {
@@ -144,12 +144,12 @@ func serve(t *testing.T, s storage.Storage) *plugin {
 	lis.Close()
 	t.Cleanup(func() { f.Close() })
 	tokens := stream.NewTokens("t")
-	return &plugin{t: t, path: path, next: func() *stream.PeerServer {
+	return &plugin{t: t, path: path, next: func(features ...string) *stream.PeerServer {
 		l, err := net.FileListener(f)
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := stream.NewPeerServer(context.Background(), tokens, 0, storage.Handler(s))
+		p := stream.NewPeerServer(context.Background(), tokens, 0, storage.Handler(s), features...)
 		go p.Serve(l)
 		t.Cleanup(p.Stop)
 		return p

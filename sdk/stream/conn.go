@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,16 +68,21 @@ type Conn struct {
 	done    chan struct{}
 	out     writer
 
-	mu      sync.Mutex
-	credits int // how many more calls may start; negative after a withdrawal
-	waiting []chan struct{}
-	calls   map[uint64]*call
-	lastID  uint64
-	strays  int
-	gone    int       // calls whose callers went away
-	quiet   time.Time // since when no call ended, with some whose caller went away
-	retired bool
-	err     error
+	// peer sends a Credit first; with it welcome is closed, and features are known.
+	peer    bool
+	welcome chan struct{}
+
+	mu       sync.Mutex
+	features []string
+	credits  int // how many more calls may start; negative after a withdrawal
+	waiting  []chan struct{}
+	calls    map[uint64]*call
+	lastID   uint64
+	strays   int
+	gone     int       // calls whose callers went away
+	quiet    time.Time // since when no call ended, with some whose caller went away
+	retired  bool
+	err      error
 }
 
 var _ Caller = (*Conn)(nil)
@@ -113,7 +119,7 @@ func (k *call) free(replies []*v1.Reply) {
 func NewCaller(s FrameStream, opts ...Option) *Conn {
 	c := &Conn{
 		s: s, credits: DefaultCredits, calls: map[uint64]*call{},
-		done: make(chan struct{}),
+		done: make(chan struct{}), welcome: make(chan struct{}),
 	}
 	c.out.init(s)
 	for _, o := range opts {
@@ -332,12 +338,29 @@ func (c *Conn) read() {
 		case f.reply != nil:
 			c.reply(f.id, f.reply)
 		case f.credit != nil:
-			c.mu.Lock()
-			c.credits += int(f.credit.GetDelta())
-			c.wakeWaiting()
-			c.mu.Unlock()
+			c.credit(f.credit)
 		}
 	}
+}
+
+func (c *Conn) credit(credit *v1.Credit) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.welcome:
+	default:
+		c.features = slices.Clone(credit.GetFeatures())
+		close(c.welcome)
+	}
+	c.credits += int(credit.GetDelta())
+	c.wakeWaiting()
+}
+
+// has tells whether the other side is known to have the feature.
+func (c *Conn) has(feature string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Contains(c.features, feature)
 }
 
 func (c *Conn) reply(id uint64, r *v1.Reply) {

@@ -30,6 +30,10 @@ const CallersEnv = "STAGECOACH_CALLERS"
 // gRPC's own default of 4 MiB is too small for a large mailbox's columns.
 const MaxMessage = 64 << 20
 
+// window is how many octets one end of a data socket may write that the other's gRPC
+// has not read.
+const window = 1 << 20
+
 // quiet is how long a draining end waits for calls that were written before the
 // other side knew of it.
 const quiet = 50 * time.Millisecond
@@ -42,6 +46,8 @@ func DialPeer(ctx context.Context, address, token string) (*Conn, error) {
 	cc, err := grpc.NewClient("unix:"+address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage), grpc.WaitForReady(false)),
+		// With a window of its own gRPC does not measure the line, by pings.
+		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
 		// A data socket is local: no proxy, no service config look-up.
 		grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
 	)
@@ -62,7 +68,7 @@ func DialPeer(ctx context.Context, address, token string) (*Conn, error) {
 		}
 		return nil, fail.Wrap(fail.Unavailable, err, "dial "+address)
 	}
-	return NewCaller(s, OnClose(func() { cancel(); cc.Close() })), nil
+	return NewCaller(s, OnClose(func() { cancel(); cc.Close() }), func(c *Conn) { c.peer = true }), nil
 }
 
 // Tokens is the set of tokens that open a data socket; safe for concurrent use.
@@ -105,6 +111,8 @@ type PeerServer struct {
 	max    int
 	h      Handler
 	grpc   *grpc.Server
+	// features of the plugin, for the first Credit.
+	features []string
 
 	mu       sync.Mutex
 	draining bool
@@ -113,14 +121,16 @@ type PeerServer struct {
 }
 
 // NewPeerServer makes a server whose sessions begin with max credits each (0:
-// DefaultCredits). ctx is the handlers' parent.
-func NewPeerServer(ctx context.Context, tokens *Tokens, max int, h Handler) *PeerServer {
+// DefaultCredits). ctx is the handlers' parent; features are those that the plugin's
+// Describe tells.
+func NewPeerServer(ctx context.Context, tokens *Tokens, max int, h Handler, features ...string) *PeerServer {
 	ctx, cancel := context.WithCancel(ctx)
 	if max <= 0 {
 		max = DefaultCredits
 	}
-	p := &PeerServer{ctx: ctx, cancel: cancel, tokens: tokens, max: max, h: h, sessions: map[*server]struct{}{}}
-	p.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage))
+	p := &PeerServer{ctx: ctx, cancel: cancel, tokens: tokens, max: max, h: h, features: features, sessions: map[*server]struct{}{}}
+	p.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
+		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window))
 	v1.RegisterPeerServer(p.grpc, p)
 	return p
 }
@@ -193,7 +203,7 @@ func (p *PeerServer) Session(s grpc.BidiStreamingServer[v1.Frame, v1.Frame]) err
 	}()
 	// A peer has not seen Describe: it begins with the default and is told
 	// the difference. Sent even if there is none: it opens the stream.
-	if err := v.credit(p.max - DefaultCredits); err != nil {
+	if err := v.credit(p.max-DefaultCredits, p.features...); err != nil {
 		return err
 	}
 	return v.run()
@@ -208,8 +218,8 @@ func ServePeer(ctx context.Context, lis net.Listener, tokens *Tokens, max int, h
 }
 
 // credit changes what the caller may have under way.
-func (v *server) credit(delta int) error {
-	return v.sendFrame(packFrame(&v1.Frame{Body: &v1.Frame_Credit{Credit: &v1.Credit{Delta: int32(delta)}}}))
+func (v *server) credit(delta int, features ...string) error {
+	return v.sendFrame(packFrame(&v1.Frame{Body: &v1.Frame_Credit{Credit: &v1.Credit{Delta: int32(delta), Features: features}}}))
 }
 
 // drain withdraws the credits, waits until no call has been under way for a

@@ -23,8 +23,9 @@ const (
 // restart of the other side waits for the new process within its deadline.
 //
 // A call that was never written is always tried again. One that was written and
-// got no answer is tried again only if Repeatable; others fail as UNAVAILABLE,
-// and their caller must find out what became of them.
+// got no answer is tried again if it is Repeatable, or has a key that both the old
+// and the new process keep (RequestKeys); others fail as UNAVAILABLE, and their
+// caller must find out what became of them.
 type Redialer struct {
 	dial func(context.Context) (*Conn, error)
 
@@ -87,9 +88,17 @@ func (r *Redialer) Call(ctx context.Context, call *v1.Call) (*v1.Reply, error) {
 // begun anew: it fails as UNAVAILABLE.
 func (r *Redialer) Stream(ctx context.Context, call *v1.Call, each func(*v1.Reply) error) error {
 	var reason error
+	var unanswered error // of a call that its key alone lets us repeat
 	wait := firstBackoff
 	for {
 		conn, err := r.session(ctx)
+		keeps := false
+		if err == nil && keyed(call) {
+			// Before it is sent: afterwards the process may be gone, and nobody knows.
+			if keeps, err = conn.keepsKeys(ctx); err == nil && !keeps && unanswered != nil {
+				return unanswered
+			}
+		}
 		if err == nil {
 			var sent bool
 			var given int
@@ -97,8 +106,14 @@ func (r *Redialer) Stream(ctx context.Context, call *v1.Call, each func(*v1.Repl
 			if err == nil || ctx.Err() != nil || !broken(conn, err) {
 				return err
 			}
-			if given > 0 || sent && !refused(err) && !Repeatable(call) {
+			if given > 0 {
 				return err
+			}
+			if sent && !refused(err) && !Repeatable(call) {
+				if !keeps {
+					return err
+				}
+				unanswered = err
 			}
 		}
 		if fail.Is(err, fail.Deadline) || fail.Is(err, fail.Cancelled) || r.ctx.Err() != nil {
@@ -210,6 +225,27 @@ func withReason(err, reason error) error {
 		return err
 	}
 	return fail.Wrap(fail.KindOf(err), err, "waited for the other side ("+reason.Error()+")")
+}
+
+// RequestKeys is the feature of a storage that answers a call with a key that it has
+// seen as it did the first time (StorageCall.request_key).
+const RequestKeys = "request-keys"
+
+func keyed(call *v1.Call) bool { return call.GetStorage().GetRequestKey() != "" }
+
+// keepsKeys waits for a peer's first Credit, which tells.
+func (c *Conn) keepsKeys(ctx context.Context) (bool, error) {
+	if !c.peer {
+		return false, nil
+	}
+	select {
+	case <-c.welcome:
+		return c.has(RequestKeys), nil
+	case <-c.done:
+		return false, c.Err()
+	case <-ctx.Done():
+		return false, contextError(ctx)
+	}
 }
 
 // Repeatable tells whether a call may be asked again when it is not known

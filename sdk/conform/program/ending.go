@@ -22,7 +22,7 @@ import (
 // ending asks how the process dies, by whoever's hand.
 func (s *suite) ending(t conform.T) {
 	s.check(t, "", conform.Check{
-		Name: "kill: after SIGKILL in mid-call the next process answers the same keys", Contract: "plugin.proto, head, Failure; idempotency_key; storage.proto, DepositRequest",
+		Name: "kill: after SIGKILL in mid-call the next process answers the same keys", Contract: "plugin.proto, head, Failure; idempotency_key; storage.proto, DepositRequest, StorageCall.request_key",
 		Remedy: "leave nothing behind that stops the next start (locks, sockets, half-written files); keep keys with their answers durably, in one commit with what they did", Do: s.killed,
 	})
 	if s.describe == nil || s.kind() != v1.Kind_KIND_ACCESS {
@@ -69,13 +69,14 @@ func (s *suite) killed(t conform.T) {
 		return
 	}
 	const calls, rounds = 8, 3
+	inbox := s.inbox(t, p)
 	for round := range rounds {
 		first := make([]*v1.Reply, calls)
 		var wg sync.WaitGroup
 		answered := make(chan struct{}, calls)
 		for i := range calls {
 			wg.Go(func() {
-				if r, err := p.caller.Call(t.Context(), s.durable(p, round*calls+i)); err == nil {
+				if r, err := p.caller.Call(t.Context(), s.durable(p, round*calls+i, inbox.GetId())); err == nil {
 					first[i] = r
 				}
 				answered <- struct{}{}
@@ -95,7 +96,7 @@ func (s *suite) killed(t conform.T) {
 		t.Cleanup(next.kill)
 		p = next
 		for i := range calls {
-			r, err := p.caller.Call(t.Context(), s.durable(p, round*calls+i))
+			r, err := p.caller.Call(t.Context(), s.durable(p, round*calls+i, inbox.GetId()))
 			switch {
 			case fail.Is(err, fail.Unavailable), fail.Is(err, fail.Internal), err == nil && !s.ofKind(r):
 				t.Fatalf("after SIGKILL and a new start, a repeated call is answered with %v %v; %s", r, err, p.state())
@@ -107,20 +108,40 @@ func (s *suite) killed(t conform.T) {
 	if s.kind() != v1.Kind_KIND_STORAGE {
 		return
 	}
-	r, err := p.caller.Call(t.Context(), &v1.Call{Request: &v1.Call_Storage{Storage: &v1.StorageCall{
-		Account: "meg@ryan.example", Op: &v1.StorageCall_ListMailboxes{ListMailboxes: &v1.ListMailboxesRequest{Name: "INBOX"}},
-	}}})
-	if boxes := r.GetStorage().GetListMailboxes().GetMailboxes(); err != nil || len(boxes) != 1 || boxes[0].GetMessages() != calls*rounds {
-		t.Errorf("%d deposits, each repeated over a SIGKILL, left %v in INBOX (%v)", calls*rounds, boxes, err)
+	if n := s.inbox(t, p).GetMessages(); n != calls*rounds {
+		t.Errorf("%d mails, each stored and repeated over a SIGKILL, left %d in INBOX", calls*rounds, n)
 	}
 }
 
+// inbox of a storage.
+func (s *suite) inbox(t conform.T, p *process) *v1.Mailbox {
+	if s.kind() != v1.Kind_KIND_STORAGE {
+		return nil
+	}
+	r, err := p.caller.Call(t.Context(), &v1.Call{Request: &v1.Call_Storage{Storage: &v1.StorageCall{
+		Account: "meg@ryan.example", Op: &v1.StorageCall_ListMailboxes{ListMailboxes: &v1.ListMailboxesRequest{Name: "INBOX"}},
+	}}})
+	boxes := r.GetStorage().GetListMailboxes().GetMailboxes()
+	if err != nil || len(boxes) != 1 {
+		t.Fatalf("ListMailboxes with the name INBOX is answered with %v %v; %s", boxes, err, p.state())
+	}
+	return boxes[0]
+}
+
 // durable is a probe that changes something, where the kind has such calls.
-func (s *suite) durable(p *process, n int) *v1.Call {
+func (s *suite) durable(p *process, n int, inbox string) *v1.Call {
 	if s.kind() != v1.Kind_KIND_STORAGE {
 		return s.probe(p, 3000+n)
 	}
 	letter := conform.Ordinary()
+	if n%2 == 1 && s.keepsKeys() {
+		return &v1.Call{Request: &v1.Call_Storage{Storage: &v1.StorageCall{
+			Account: "meg@ryan.example", RequestKey: fmt.Sprintf("kill-%d", n),
+			Op: &v1.StorageCall_Append{Append: &v1.AppendRequest{
+				MailboxId: inbox, Messages: []*v1.AppendRequest_Message{{Message: inline(letter.Text)}},
+			}},
+		}}}
+	}
 	return &v1.Call{Request: &v1.Call_Storage{Storage: &v1.StorageCall{Op: &v1.StorageCall_Deposit{Deposit: &v1.DepositRequest{
 		QueueId: fmt.Sprintf("kill-%d", n), Message: inline(letter.Text), ReturnPath: "tom@hanks.example", ReceivedMs: 1171494123000,
 		Targets: []*v1.DepositRequest_Target{{Key: 1, Account: "meg@ryan.example", Recipient: "meg@ryan.example"}},
@@ -143,7 +164,7 @@ func (s *suite) essence(r *v1.Reply) string {
 		for _, d := range r.GetStorage().GetDeposit().GetResults() {
 			out += fmt.Sprintf("UID %d in %s as %s %s", d.GetUid(), d.GetMailboxId(), d.GetMessageId(), d.GetProblem().GetText())
 		}
-		return out
+		return out + fmt.Sprint(r.GetStorage().GetAppend().GetUids())
 	}
 	return r.GetDirectory().GetResolve().GetResult().String()
 }

@@ -41,6 +41,7 @@ func (b *plugin) kind(kind string) sdk.Plugin {
 			return &delivering{plugin: b, conf: in.Config.(*settings), dir: in.DataDir}, b.opens(in.DataDir)
 		}
 	case "storage":
+		p.Features = []string{storage.RequestKeys}
 		p.Storage = func(_ context.Context, in *sdk.Instance) (storage.Storage, error) {
 			return &storing{plugin: b, conf: in.Config.(*settings), dir: in.DataDir}, b.opens(in.DataDir)
 		}
@@ -258,6 +259,22 @@ func (a *account) List(ctx context.Context, _ *v1.ListMailboxesRequest) (*v1.Lis
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return &v1.ListMailboxesResponse{Mailboxes: []*v1.Mailbox{{Id: "1", Name: "INBOX", Messages: uint32(a.count())}}}, nil
+}
+
+// Append implements storage.Messages.
+func (a *account) Append(ctx context.Context, _ *v1.AppendRequest) (*v1.AppendResponse, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := storage.RequestKey(ctx)
+	if a.broken == "forgets requests" {
+		key = fmt.Sprint(os.Getpid(), a.calls.next())
+	}
+	kept, _, err := once(a.dir, key, strconv.Itoa(a.count()+1))
+	if err != nil {
+		return nil, err
+	}
+	uid, err := strconv.Atoi(kept)
+	return &v1.AppendResponse{Uids: []uint32{uint32(uid)}}, err
 }
 
 // Watch implements storage.Account.

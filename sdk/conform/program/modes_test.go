@@ -85,6 +85,7 @@ var modes = []mode{
 
 	{"filter", endings, "leaves a lock behind", []string{"kill"}},
 	{"storage", endings, "forgets keys", []string{"kill"}},
+	{"storage", endings, "forgets requests", []string{"kill"}},
 	{"filter", endings, "cuts calls when it drains", []string{"drain: what"}},
 	{"filter", endings, "drains for ever", []string{"drain: returns"}},
 	{"filter", endings, "does not hear Shutdown", []string{"end: by Shutdown"}},

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -116,13 +117,18 @@ func (s *suite) stores(t conform.T) {
 		current = s.fresh(t, nil)
 		return storage.NewClient(current.caller)
 	}, storagetest.Options{
-		Prefix: "storage: ", LargeBytes: s.opts.LargeBytes,
+		Prefix: "storage: ", LargeBytes: s.opts.LargeBytes, RequestKeys: s.keepsKeys(),
 		Reopen: func(t conform.T, _ storage.Storage) storage.Storage {
 			current.kill()
 			current = s.again(t, current.place, nil)
 			return storage.NewClient(current.caller)
 		},
 	})
+}
+
+// keepsKeys tells whether it says that it answers a request again by its key.
+func (s *suite) keepsKeys() bool {
+	return slices.Contains(s.describe.GetFeatures(), storage.RequestKeys)
 }
 
 // probe is a cheap call that changes as little as its kind allows; n tells

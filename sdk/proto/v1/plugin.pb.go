@@ -600,8 +600,10 @@ func (*Cancel) Descriptor() ([]byte, []int) {
 // Credit allows so many more calls at once than before (or fewer, if negative).
 // A serving side that drains its peers takes all of them back.
 type Credit struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Delta         int32                  `protobuf:"varint,1,opt,name=delta,proto3" json:"delta,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Delta int32                  `protobuf:"varint,1,opt,name=delta,proto3" json:"delta,omitempty"`
+	// features as in Describe; in the first Credit of a Peer session alone.
+	Features      []string `protobuf:"bytes,2,rep,name=features,proto3" json:"features,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -641,6 +643,13 @@ func (x *Credit) GetDelta() int32 {
 		return x.Delta
 	}
 	return 0
+}
+
+func (x *Credit) GetFeatures() []string {
+	if x != nil {
+		return x.Features
+	}
+	return nil
 }
 
 type DescribeRequest struct {
@@ -698,8 +707,8 @@ type DescribeResponse struct {
 	Version string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
 	// summary in one line, for `stagecoach plugin list`.
 	Summary string `protobuf:"bytes,4,opt,name=summary,proto3" json:"summary,omitempty"`
-	// features of the contract's minor versions that this plugin uses. So far there
-	// are none.
+	// features of the contract's minor versions that this plugin has. So far there
+	// is one: "request-keys" (StorageCall.request_key).
 	Features []string `protobuf:"bytes,5,rep,name=features,proto3" json:"features,omitempty"`
 	// schema of its blocks; unset: they have no attributes of its own.
 	Schema *Schema `protobuf:"bytes,6,opt,name=schema,proto3" json:"schema,omitempty"`
@@ -2309,9 +2318,10 @@ const file_plugin_proto_rawDesc = "" +
 	"\astorage\x18\r \x01(\v2\".stagecoach.plugin.v1.StorageReplyH\x00R\astorageB\n" +
 	"\n" +
 	"\bresponse\"\b\n" +
-	"\x06Cancel\"\x1e\n" +
+	"\x06Cancel\":\n" +
 	"\x06Credit\x12\x14\n" +
-	"\x05delta\x18\x01 \x01(\x05R\x05delta\"4\n" +
+	"\x05delta\x18\x01 \x01(\x05R\x05delta\x12\x1a\n" +
+	"\bfeatures\x18\x02 \x03(\tR\bfeatures\"4\n" +
 	"\x0fDescribeRequest\x12!\n" +
 	"\fcore_version\x18\x01 \x01(\tR\vcoreVersion\"\xf4\x02\n" +
 	"\x10DescribeResponse\x12\x12\n" +

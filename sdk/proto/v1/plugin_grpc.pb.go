@@ -485,7 +485,8 @@ const (
 type PeerClient interface {
 	// Session is Plugin.Session between plugins. A caller has not seen Describe:
 	// it begins with 64 credits, and the server's first frame, sent at once, is the
-	// Credit that makes them what it allows (delta 0 if that is 64).
+	// Credit that makes them what it allows (delta 0 if that is 64) and has its
+	// features.
 	Session(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Frame, Frame], error)
 }
 
@@ -524,7 +525,8 @@ type Peer_SessionClient = grpc.BidiStreamingClient[Frame, Frame]
 type PeerServer interface {
 	// Session is Plugin.Session between plugins. A caller has not seen Describe:
 	// it begins with 64 credits, and the server's first frame, sent at once, is the
-	// Credit that makes them what it allows (delta 0 if that is 64).
+	// Credit that makes them what it allows (delta 0 if that is 64) and has its
+	// features.
 	Session(grpc.BidiStreamingServer[Frame, Frame]) error
 	mustEmbedUnimplementedPeerServer()
 }

@@ -13,10 +13,11 @@
 // with a Problem has changed nothing (a Deposit: see there).
 //
 // Failure. Deposit: the mail stays in the queue and is deposited again, with the
-// same keys; per target it is as Problem.Kind says. Calls that only read, Deposit,
-// Expunge and SetFlags without unchanged_since are repeated by themselves when the
-// storage restarts; the others fail as UNAVAILABLE when it is not known whether they
-// were carried out, and their caller looks. NOT_FOUND for a mailbox id that there is not, never an empty
+// same keys; per target it is as Problem.Kind says. When the storage restarts, calls
+// that only read, Deposit, Expunge and SetFlags without unchanged_since are repeated
+// by themselves, and so are the others with their request_key, if the storage keeps
+// those. Else they fail as UNAVAILABLE when it is not known whether they were carried
+// out, and their caller looks. NOT_FOUND for a mailbox id that there is not, never an empty
 // answer; INVALID for an account name that no account can have; an account comes
 // into being when it is first named, with INBOX and the special-use mailboxes.
 //
@@ -209,6 +210,16 @@ type StorageCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// account concerned; empty only for Deposit.
 	Account string `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	// request_key makes a call that changes something repeatable; empty: it is not.
+	// A call with a key under which the account was changed is answered with the first
+	// answer and changes nothing. Keep the keys, in the same commit as the change, for
+	// an hour at least; what failed or changed nothing needs none kept. A caller gives
+	// a new, unguessable key of at most 64 octets to every call and repeats it with all
+	// else the same; INVALID for a key that a call of another kind had.
+	//
+	// A storage that does so has the feature "request-keys" in Describe and in its
+	// first Credit; another one ignores the field.
+	RequestKey string `protobuf:"bytes,2,opt,name=request_key,json=requestKey,proto3" json:"request_key,omitempty"`
 	// Types that are valid to be assigned to Op:
 	//
 	//	*StorageCall_Deposit
@@ -267,6 +278,13 @@ func (*StorageCall) Descriptor() ([]byte, []int) {
 func (x *StorageCall) GetAccount() string {
 	if x != nil {
 		return x.Account
+	}
+	return ""
+}
+
+func (x *StorageCall) GetRequestKey() string {
+	if x != nil {
+		return x.RequestKey
 	}
 	return ""
 }
@@ -2437,8 +2455,7 @@ func (x *Param) GetValue() []byte {
 
 // AppendRequest stores messages that a client brought, octet for octet: all of
 // them or none. A message above the inline limit is a file under the grant's
-// upload_dir, which the storage copies or links before it answers. Not
-// repeatable: after UNAVAILABLE the caller does not know.
+// upload_dir, which the storage copies or links before it answers.
 type AppendRequest struct {
 	state     protoimpl.MessageState   `protogen:"open.v1"`
 	MailboxId string                   `protobuf:"bytes,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`
@@ -4764,10 +4781,12 @@ var File_storage_proto protoreflect.FileDescriptor
 
 const file_storage_proto_rawDesc = "" +
 	"\n" +
-	"\rstorage.proto\x12\x14stagecoach.plugin.v1\x1a\fcommon.proto\"\x90\n" +
+	"\rstorage.proto\x12\x14stagecoach.plugin.v1\x1a\fcommon.proto\"\xb1\n" +
 	"\n" +
 	"\vStorageCall\x12\x18\n" +
-	"\aaccount\x18\x01 \x01(\tR\aaccount\x12@\n" +
+	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x1f\n" +
+	"\vrequest_key\x18\x02 \x01(\tR\n" +
+	"requestKey\x12@\n" +
 	"\adeposit\x18\n" +
 	" \x01(\v2$.stagecoach.plugin.v1.DepositRequestH\x00R\adeposit\x12S\n" +
 	"\x0elist_mailboxes\x18\v \x01(\v2*.stagecoach.plugin.v1.ListMailboxesRequestH\x00R\rlistMailboxes\x12S\n" +

@@ -9,6 +9,8 @@ import (
 	"github.com/stagecoach-mta/stagecoach/sdk/storage"
 )
 
+const keysCase = "a request with a key is carried out once"
+
 // addedModes break what the contract got after its first version.
 var addedModes = []mode{
 	{"subscribes what is to be unsubscribed", []string{"create without a subscription"}, func() tampering {
@@ -39,6 +41,21 @@ var addedModes = []mode{
 				MailboxId: old.GetMailboxId(), Uids: []*v1.UIDRange{{First: old.GetUid(), Last: old.GetUid()}}, Force: true,
 			})
 			return resp, err
+		}}
+	}},
+	{"knows no request's key", []string{keysCase}, func() tampering {
+		return tampering{append: func(ctx context.Context, a storage.Account, req *v1.AppendRequest) (*v1.AppendResponse, error) {
+			return a.Append(storage.WithRequestKey(ctx, ""), req)
+		}}
+	}},
+	{"copies again under the same key", []string{keysCase}, func() tampering {
+		return tampering{copy: func(ctx context.Context, a storage.Account, req *v1.CopyRequest) (*v1.CopyResponse, error) {
+			return a.Copy(storage.WithRequestKey(ctx, ""), req)
+		}}
+	}},
+	{"finds its own change to be one of others", []string{keysCase}, func() tampering {
+		return tampering{setFlags: func(ctx context.Context, a storage.Account, req *v1.SetFlagsRequest) (*v1.SetFlagsResponse, error) {
+			return a.SetFlags(storage.WithRequestKey(ctx, ""), req)
 		}}
 	}},
 	{"takes the moment for the day", []string{"search by the day of the Date field"}, searching(func(req *v1.SearchRequest) {

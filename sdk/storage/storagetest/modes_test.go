@@ -285,7 +285,7 @@ var modes = []mode{
 			resp, err := a.Copy(ctx, req)
 			for _, uid := range resp.GetTargetUids() {
 				if err == nil && !req.GetMove() {
-					_, err = a.SetFlags(ctx, &v1.SetFlagsRequest{
+					_, err = a.SetFlags(storage.WithRequestKey(ctx, ""), &v1.SetFlagsRequest{
 						MailboxId: req.GetTargetMailboxId(), Uids: []*v1.UIDRange{{First: uid, Last: uid}}, Op: v1.SetFlagsRequest_REPLACE,
 					})
 				}

@@ -33,6 +33,8 @@ type Options struct {
 	// version. Without it, it may ignore that as the contract's rules of versions
 	// say; what it has of it, it has in full.
 	Added bool
+	// RequestKeys: the storage says that it keeps requests' keys.
+	RequestKeys bool
 }
 
 // Run makes a check of every case, each on a storage of its own. open returns an

@@ -72,10 +72,12 @@ class ConfigureResponse(_message.Message):
     def __init__(self, diagnostics: _Optional[_Iterable[_Union[Diagnostic, _Mapping]]] = ..., filter: _Optional[_Union[_filter_pb2.FilterInterest, _Mapping]] = ...) -> None: ...
 
 class Credit(_message.Message):
-    __slots__ = ["delta"]
+    __slots__ = ["delta", "features"]
     DELTA_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
     delta: int
-    def __init__(self, delta: _Optional[int] = ...) -> None: ...
+    features: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, delta: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DescribeRequest(_message.Message):
     __slots__ = ["core_version"]

@@ -561,7 +561,7 @@ class SnapshotResponse(_message.Message):
     def __init__(self, mailbox: _Optional[_Union[Mailbox, _Mapping]] = ..., uids: _Optional[_Iterable[int]] = ..., flags: _Optional[_Iterable[int]] = ..., modseqs: _Optional[_Iterable[int]] = ..., sizes: _Optional[_Iterable[int]] = ..., received_ms: _Optional[_Iterable[int]] = ..., keywords: _Optional[_Iterable[_Union[SnapshotResponse.Keywords, _Mapping]]] = ..., vanished: _Optional[_Iterable[_Union[UIDRange, _Mapping]]] = ..., modseq: _Optional[int] = ...) -> None: ...
 
 class StorageCall(_message.Message):
-    __slots__ = ["account", "accounts", "append", "backup", "check", "copy", "create_mailbox", "delete_mailbox", "deposit", "expunge", "fetch", "list_mailboxes", "quota", "rename_mailbox", "search", "set_flags", "snapshot", "update_mailbox", "watch"]
+    __slots__ = ["account", "accounts", "append", "backup", "check", "copy", "create_mailbox", "delete_mailbox", "deposit", "expunge", "fetch", "list_mailboxes", "quota", "rename_mailbox", "request_key", "search", "set_flags", "snapshot", "update_mailbox", "watch"]
     ACCOUNTS_FIELD_NUMBER: _ClassVar[int]
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
     APPEND_FIELD_NUMBER: _ClassVar[int]
@@ -576,6 +576,7 @@ class StorageCall(_message.Message):
     LIST_MAILBOXES_FIELD_NUMBER: _ClassVar[int]
     QUOTA_FIELD_NUMBER: _ClassVar[int]
     RENAME_MAILBOX_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_KEY_FIELD_NUMBER: _ClassVar[int]
     SEARCH_FIELD_NUMBER: _ClassVar[int]
     SET_FLAGS_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
@@ -595,12 +596,13 @@ class StorageCall(_message.Message):
     list_mailboxes: ListMailboxesRequest
     quota: QuotaRequest
     rename_mailbox: RenameMailboxRequest
+    request_key: str
     search: SearchRequest
     set_flags: SetFlagsRequest
     snapshot: SnapshotRequest
     update_mailbox: UpdateMailboxRequest
     watch: WatchRequest
-    def __init__(self, account: _Optional[str] = ..., deposit: _Optional[_Union[DepositRequest, _Mapping]] = ..., list_mailboxes: _Optional[_Union[ListMailboxesRequest, _Mapping]] = ..., create_mailbox: _Optional[_Union[CreateMailboxRequest, _Mapping]] = ..., rename_mailbox: _Optional[_Union[RenameMailboxRequest, _Mapping]] = ..., delete_mailbox: _Optional[_Union[DeleteMailboxRequest, _Mapping]] = ..., update_mailbox: _Optional[_Union[UpdateMailboxRequest, _Mapping]] = ..., snapshot: _Optional[_Union[SnapshotRequest, _Mapping]] = ..., fetch: _Optional[_Union[FetchRequest, _Mapping]] = ..., append: _Optional[_Union[AppendRequest, _Mapping]] = ..., set_flags: _Optional[_Union[SetFlagsRequest, _Mapping]] = ..., copy: _Optional[_Union[CopyRequest, _Mapping]] = ..., expunge: _Optional[_Union[ExpungeRequest, _Mapping]] = ..., search: _Optional[_Union[SearchRequest, _Mapping]] = ..., quota: _Optional[_Union[QuotaRequest, _Mapping]] = ..., watch: _Optional[_Union[WatchRequest, _Mapping]] = ..., accounts: _Optional[_Union[AccountsRequest, _Mapping]] = ..., check: _Optional[_Union[CheckRequest, _Mapping]] = ..., backup: _Optional[_Union[BackupRequest, _Mapping]] = ...) -> None: ...
+    def __init__(self, account: _Optional[str] = ..., request_key: _Optional[str] = ..., deposit: _Optional[_Union[DepositRequest, _Mapping]] = ..., list_mailboxes: _Optional[_Union[ListMailboxesRequest, _Mapping]] = ..., create_mailbox: _Optional[_Union[CreateMailboxRequest, _Mapping]] = ..., rename_mailbox: _Optional[_Union[RenameMailboxRequest, _Mapping]] = ..., delete_mailbox: _Optional[_Union[DeleteMailboxRequest, _Mapping]] = ..., update_mailbox: _Optional[_Union[UpdateMailboxRequest, _Mapping]] = ..., snapshot: _Optional[_Union[SnapshotRequest, _Mapping]] = ..., fetch: _Optional[_Union[FetchRequest, _Mapping]] = ..., append: _Optional[_Union[AppendRequest, _Mapping]] = ..., set_flags: _Optional[_Union[SetFlagsRequest, _Mapping]] = ..., copy: _Optional[_Union[CopyRequest, _Mapping]] = ..., expunge: _Optional[_Union[ExpungeRequest, _Mapping]] = ..., search: _Optional[_Union[SearchRequest, _Mapping]] = ..., quota: _Optional[_Union[QuotaRequest, _Mapping]] = ..., watch: _Optional[_Union[WatchRequest, _Mapping]] = ..., accounts: _Optional[_Union[AccountsRequest, _Mapping]] = ..., check: _Optional[_Union[CheckRequest, _Mapping]] = ..., backup: _Optional[_Union[BackupRequest, _Mapping]] = ...) -> None: ...
 
 class StorageReply(_message.Message):
     __slots__ = ["accounts", "append", "backup", "check", "copy", "create_mailbox", "delete_mailbox", "deposit", "expunge", "fetch", "list_mailboxes", "quota", "rename_mailbox", "search", "set_flags", "snapshot", "update_mailbox", "watch"]
