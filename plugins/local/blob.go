@@ -278,21 +278,6 @@ func (s *Store) copyFile(dst string, r io.Reader, durable bool) error {
 	return f.Close()
 }
 
-// openBlob returns the octets of a small blob, or the file of a large one.
-func (s *Store) openBlob(r pebble.Reader, id uint64) (inline []byte, f vfs.File, err error) {
-	v, err := get(r, key8(tabBlob, id))
-	switch {
-	case err != nil:
-		return nil, nil, err
-	case len(v) == 0:
-		return nil, nil, fmt.Errorf("body %d: %w", id, errTorn)
-	case v[0] == blobInline:
-		return v[1:], nil, nil
-	}
-	f, err = s.fs.Open(s.blobPath(id))
-	return nil, f, err
-}
-
 // wakeCollector tells the collector that there may be garbage.
 func (s *Store) wakeCollector() {
 	select {

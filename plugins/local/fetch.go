@@ -3,10 +3,12 @@ package local
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/stagecoach-mta/stagecoach/sdk/mime"
@@ -128,12 +130,11 @@ func (m *messages) fill(it *v1.FetchResponse_Item, req *v1.FetchRequest, msg uin
 			unpin()
 		}
 	}()
-	inline, f, err := m.s.openBlob(m.v, r.blob)
+	whole, f, err := m.s.openWhole(m.v, r)
 	if err != nil {
 		return nil, err
 	}
 	if f == nil {
-		whole := append(append(make([]byte, 0, len(r.prefix)+len(inline)), r.prefix...), inline...)
 		if req.GetHeader() {
 			it.Header = whole[:r.headerLen:r.headerLen]
 		}
@@ -165,6 +166,30 @@ func (m *messages) fill(it *v1.FetchResponse_Item, req *v1.FetchRequest, msg uin
 	}
 	it.Message = &v1.MessageRef{Size: r.size, Where: &v1.MessageRef_Path{Path: path}}
 	return func() { release(); unpin() }, nil
+}
+
+// openWhole returns the octets of a small message, or the file of a large one's body.
+func (s *Store) openWhole(r pebble.Reader, m *rendered) (whole []byte, f vfs.File, err error) {
+	v, closer, err := r.Get(key8(tabBlob, m.blob))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil, fmt.Errorf("body %d: %w", m.blob, errTorn)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(v) > 0 && v[0] == blobInline {
+		whole = append(append(make([]byte, 0, len(m.prefix)+len(v)-1), m.prefix...), v[1:]...)
+		return whole, nil, closer.Close()
+	}
+	torn := len(v) == 0
+	if err := closer.Close(); err != nil {
+		return nil, nil, err
+	}
+	if torn {
+		return nil, nil, fmt.Errorf("body %d: %w", m.blob, errTorn)
+	}
+	f, err = s.fs.Open(s.blobPath(m.blob))
+	return nil, f, err
 }
 
 func inlineRef(b []byte) *v1.MessageRef {

@@ -107,13 +107,12 @@ func (c *candidate) Header() ([]byte, error) {
 	if err := c.load(); err != nil {
 		return nil, err
 	}
-	inline, f, err := c.m.s.openBlob(c.m.v, c.r.blob)
+	whole, f, err := c.m.s.openWhole(c.m.v, c.r)
 	if err != nil {
 		return nil, err
 	}
 	if f == nil {
-		head := inline[:c.r.headerLen-int64(len(c.r.prefix))]
-		return append(append([]byte(nil), c.r.prefix...), head...), nil
+		return whole[:c.r.headerLen], nil
 	}
 	defer f.Close()
 	return readHeader(c.r, f)
@@ -123,12 +122,12 @@ func (c *candidate) Open() (mail.Reader, error) {
 	if err := c.load(); err != nil {
 		return nil, err
 	}
-	inline, f, err := c.m.s.openBlob(c.m.v, c.r.blob)
+	whole, f, err := c.m.s.openWhole(c.m.v, c.r)
 	if err != nil {
 		return nil, err
 	}
 	if f == nil {
-		return mail.FromBytes(append(append([]byte(nil), c.r.prefix...), inline...)).Open()
+		return mail.FromBytes(whole).Open()
 	}
 	return newPrefixed(c.r.prefix, f, c.r.size), nil
 }

@@ -3,16 +3,10 @@ package storage
 import (
 	"context"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 	"github.com/stagecoach-mta/stagecoach/sdk/stream"
 )
-
-// batchSize is how many octets of fetched items travel in one reply, so that a
-// listing of a large mailbox costs few frames and never a large one.
-const batchSize = 64 << 10
 
 // Handler answers a session's calls with s.
 func Handler(s Storage) stream.Handler {
@@ -87,27 +81,6 @@ func dispatch(ctx context.Context, a Account, req *v1.StorageCall, send func(*v1
 		return nil, err
 	}
 	return nil, fail.New(fail.Unsupported, "this storage does not know the call %T", req.GetOp())
-}
-
-// fetch gathers items into batches. An item with a file goes out at once: the
-// file is only promised to stay until item returns.
-func fetch(ctx context.Context, a Account, req *v1.FetchRequest, send func(*v1.Reply) error) (*v1.Reply, error) {
-	batch, size := &v1.FetchResponse{}, 0
-	err := a.Fetch(ctx, req, func(it *v1.FetchResponse_Item) error {
-		// The item is the callee's again when we return, so what waits for
-		// its batch is a copy; a lone item is written before that.
-		n := proto.Size(it)
-		if size+n >= batchSize || it.GetMessage().GetPath() != "" {
-			batch.Items = append(batch.Items, it)
-			full := batch
-			batch, size = &v1.FetchResponse{}, 0
-			return send(wrap(&v1.StorageReply{Op: &v1.StorageReply_Fetch{Fetch: full}}))
-		}
-		batch.Items = append(batch.Items, proto.CloneOf(it))
-		size += n
-		return nil
-	})
-	return finish(&v1.StorageReply{Op: &v1.StorageReply_Fetch{Fetch: batch}}, err)
 }
 
 func wrap(r *v1.StorageReply) *v1.Reply {
