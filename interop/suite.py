@@ -22,6 +22,7 @@ import send  # noqa: F401
 import protocol  # noqa: F401
 import read  # noqa: F401
 import sync  # noqa: F401
+import bridges_milter  # noqa: F401
 import bulk  # noqa: F401
 import crash  # noqa: F401
 import durable  # noqa: F401
