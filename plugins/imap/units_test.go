@@ -72,3 +72,12 @@ func FuzzLiteralAt(f *testing.F) {
 		}
 	})
 }
+
+// A client that uses CONDSTORE may have selected a mailbox before the first mail came.
+func TestViewOfAnEmptyMailboxKeepsModseqs(t *testing.T) {
+	v := newView(&v1.SnapshotResponse{Mailbox: &v1.Mailbox{}}, true)
+	v.apply(&v1.SnapshotResponse{Mailbox: &v1.Mailbox{}, Uids: []uint32{1}, Flags: []uint32{0}, Modseqs: []uint64{7}})
+	if !slices.Equal(v.modseqs, []uint64{7}) {
+		t.Errorf("MODSEQs are %v", v.modseqs)
+	}
+}

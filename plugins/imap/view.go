@@ -48,7 +48,8 @@ func newView(s *v1.SnapshotResponse, modseqs bool) *view {
 		v.flags[i] = uint8(bits)
 	}
 	if modseqs {
-		v.modseqs = slices.Clone(s.GetModseqs())
+		// Not nil, in an empty mailbox too.
+		v.modseqs = append([]uint64{}, s.GetModseqs()...)
 	}
 	for _, k := range s.GetKeywords() {
 		v.keywords[k.GetUid()] = k.GetKeywords()
