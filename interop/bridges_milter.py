@@ -85,8 +85,9 @@ def folder_of(name):
 
 
 def lend(path, text, mode=0o600):
-    """A file that the daemon may read, and nobody else."""
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    """A file or folder that is the daemon's."""
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
     path.chmod(mode)
     if os.getuid() == 0:
         os.chown(path, NOBODY, NOGROUP)
@@ -355,6 +356,44 @@ receive "smtp" "bucket" {{
             after = new_mail()
             starts(send(after), "250")
             check("X-Spam-Status:" in unfolded(got(after)), "after the restart")
+
+
+# --- ClamAV ---
+
+VIRUS = b"This line is a virus of our own making, for clamd cannot fetch the real ones.\r\n"
+
+
+@case(seconds=180, shared=False)
+def milter_clamav():
+    """clamav-milter with a clamd of its own and one signature: mail is marked, the virus refused."""
+    folder = folder_of("milter_clamav")
+    signatures = folder / "db"
+    signatures.mkdir()
+    lend(signatures / "own.ndb", f"Stagecoach.Test:0:*:{VIRUS[:60].hex()}\n")
+    lend(signatures, None, 0o755)
+    socket_, place = folder / "clamd.sock", folder / "milter.sock"
+    scanner = lend(folder / "clamd.conf", f"Foreground yes\nDatabaseDirectory {signatures}\nLocalSocket {socket_}\nTemporaryDirectory {folder}\n")
+    config = lend(folder / "milter.conf", f"Foreground yes\nMilterSocket unix:{place}\nClamdSocket unix:{socket_}\nTemporaryDirectory {folder}\n"
+                  "OnInfected Reject\nRejectMsg Infected by %v\nAddHeader Replace\nOnFail Defer\n")
+    path = os.environ["PATH"] + ":/usr/sbin"
+    clamd = Daemon("clamd", folder, shutil.which("clamd", path=path), "-c", scanner, there=connects(socket_))
+    scan = Daemon("clamav-milter", folder, shutil.which("clamav-milter", path=path), "-c", config, there=connects(place))
+    block = milter("virus", f"unix:{place}")
+    with clamd, scan:
+        with private("milter_clamav", mx="filters = [filter.milter.virus]", extra=block):
+            mail = new_mail(body=b"Hello Meg\r\n" * 20000)
+            starts(send(mail), "250")
+            whole = unfolded(got(mail)[:2000])
+            check("X-Virus-Status: Clean" in whole, f"marked: {whole}")
+            starts(send(new_mail(body=VIRUS)), "550 5.7.1 Infected by Stagecoach.Test")
+            # Its own scanner dies: the milter says so itself. Then it dies too.
+            clamd.kill()
+            starts(send(new_mail()), "451 4.7.1")
+            clamd.start()
+            scan.kill()
+            starts(send(new_mail()), "451 4.7.1")
+            scan.start()
+            until(60, "it scans again", lambda: send(new_mail()) == "250")
 
 
 # --- policy servers ---
