@@ -61,13 +61,14 @@ func (h *handle) Fetch(ctx context.Context, req *v1.FetchRequest, item func(*v1.
 	return h.s.wrap(err, "fetch")
 }
 
-// messages reads the messages of a view, with one iterator: they mostly lie in
-// the order of the UIDs.
+// messages reads the messages of a view, with one iterator for their records and one
+// for their bodies: both mostly lie in the order of the UIDs.
 type messages struct {
 	s       *Store
 	account uint64
 	v       *view
 	it      *pebble.Iterator
+	bodies  *pebble.Iterator // nil: none was asked for
 }
 
 func (h *handle) messages(v *view) (*messages, error) {
@@ -79,7 +80,12 @@ func (h *handle) messages(v *view) (*messages, error) {
 	return &messages{s: h.s, account: h.a.num, v: v, it: it}, nil
 }
 
-func (m *messages) close() { m.it.Close() }
+func (m *messages) close() {
+	m.it.Close()
+	if m.bodies != nil {
+		m.bodies.Close()
+	}
+}
 
 // rendered reads a message's record; it is valid until the next call.
 func (m *messages) rendered(msg uint64) (*rendered, error) {
@@ -130,7 +136,7 @@ func (m *messages) fill(it *v1.FetchResponse_Item, req *v1.FetchRequest, msg uin
 			unpin()
 		}
 	}()
-	whole, f, err := m.s.openWhole(m.v, r)
+	whole, f, err := m.openWhole(r)
 	if err != nil {
 		return nil, err
 	}
@@ -169,26 +175,30 @@ func (m *messages) fill(it *v1.FetchResponse_Item, req *v1.FetchRequest, msg uin
 }
 
 // openWhole returns the octets of a small message, or the file of a large one's body.
-func (s *Store) openWhole(r pebble.Reader, m *rendered) (whole []byte, f vfs.File, err error) {
-	v, closer, err := r.Get(key8(tabBlob, m.blob))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, nil, fmt.Errorf("body %d: %w", m.blob, errTorn)
+func (m *messages) openWhole(r *rendered) (whole []byte, f vfs.File, err error) {
+	if m.bodies == nil {
+		bounds := &pebble.IterOptions{LowerBound: []byte{tabBlob}, UpperBound: []byte{tabBlob + 1}}
+		if m.bodies, err = m.v.NewIter(bounds); err != nil {
+			return nil, nil, err
+		}
 	}
-	if err != nil {
+	key := key8(tabBlob, r.blob)
+	if !m.bodies.SeekGE(key) || string(m.bodies.Key()) != string(key) {
+		if err := m.bodies.Error(); err != nil {
+			return nil, nil, err
+		}
+		return nil, nil, fmt.Errorf("body %d: %w", r.blob, errTorn)
+	}
+	v, err := m.bodies.ValueAndErr()
+	switch {
+	case err != nil:
 		return nil, nil, err
+	case len(v) == 0:
+		return nil, nil, fmt.Errorf("body %d: %w", r.blob, errTorn)
+	case v[0] == blobInline:
+		return append(append(make([]byte, 0, len(r.prefix)+len(v)-1), r.prefix...), v[1:]...), nil, nil
 	}
-	if len(v) > 0 && v[0] == blobInline {
-		whole = append(append(make([]byte, 0, len(m.prefix)+len(v)-1), m.prefix...), v[1:]...)
-		return whole, nil, closer.Close()
-	}
-	torn := len(v) == 0
-	if err := closer.Close(); err != nil {
-		return nil, nil, err
-	}
-	if torn {
-		return nil, nil, fmt.Errorf("body %d: %w", m.blob, errTorn)
-	}
-	f, err = s.fs.Open(s.blobPath(m.blob))
+	f, err = m.s.fs.Open(m.s.blobPath(r.blob))
 	return nil, f, err
 }
 

@@ -107,7 +107,7 @@ func (c *candidate) Header() ([]byte, error) {
 	if err := c.load(); err != nil {
 		return nil, err
 	}
-	whole, f, err := c.m.s.openWhole(c.m.v, c.r)
+	whole, f, err := c.m.openWhole(c.r)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func (c *candidate) Open() (mail.Reader, error) {
 	if err := c.load(); err != nil {
 		return nil, err
 	}
-	whole, f, err := c.m.s.openWhole(c.m.v, c.r)
+	whole, f, err := c.m.openWhole(c.r)
 	if err != nil {
 		return nil, err
 	}
