@@ -7,6 +7,7 @@ package imap
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"net"
 	"net/netip"
 	"time"
@@ -27,6 +28,7 @@ type Server struct {
 	gate   *admission.Gate
 	feeds  *feeds
 	shelf  shelf
+	marks  marks
 	// recents, scram and bearer are shared by all sessions.
 	recents recents
 	scram   login.SCRAM
@@ -54,6 +56,7 @@ func New(config Config, host access.Host) (*Server, error) {
 			Delay: config.LoginDelay, MaxDelay: config.MaxLoginDelay,
 		}),
 		feeds:         newFeeds(host.Log),
+		marks:         marks{seed: maphash.MakeSeed()},
 		scram:         login.SCRAM{Directory: host.Directory},
 		bearer:        login.Bearer{Directory: host.Directory},
 		progressEvery: progressEvery,

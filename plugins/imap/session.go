@@ -47,6 +47,8 @@ type session struct {
 	updating []*updating
 	// watching is what NOTIFY asked for.
 	watching *watching
+	// ahead of the next STATUS.
+	ahead ahead
 	// lastWords end the session after the reply at hand.
 	lastWords string
 }
@@ -104,6 +106,7 @@ func (ss *session) forget() {
 		ss.s.gate.Part(ss.account)
 	}
 	ss.account, ss.store, ss.loggedIn = "", nil, false
+	ss.ahead.list.Store(nil)
 	ss.rev2, ss.condstore, ss.qresync, ss.uidOnly, ss.out.utf8 = false, false, false, false, false
 }
 
@@ -185,6 +188,7 @@ func (ss *session) run(cmd *command) {
 	case h.in&state != 0:
 		ss.code = ""
 		err = h.run(ss, cmd)
+		ss.note(cmd)
 	case state == stranger:
 		err = wire.SyntaxError("Log in first")
 	case h.in&selected != 0:

@@ -20,7 +20,7 @@ func (ss *session) status(cmd *command) error {
 	}
 	ctx, cancel := ss.call()
 	defer cancel()
-	m, err := ss.find(ctx, name)
+	m, err := ss.counters(ctx, name)
 	if err != nil {
 		return err
 	}
