@@ -12,7 +12,7 @@ export class Verdict {
     /** The contract's FilterReply. */
     this.reply = {
       verdict: { action: checkWord(action, 'Verdict.Action'), reply, reason, delayMs: 0, skipRest: false },
-      perRecipient: {}, edits: [], tags: {}, hints: null, inject: [], note: '', score: 0,
+      perRecipient: {}, edits: [], tags: {}, hints: null, inject: [], note: '', score: 0, placements: {},
     };
   }
 
@@ -147,6 +147,28 @@ export class Verdict {
     this.reply.inject.push({ sender, recipients: recipients.map((address, index) => ({ address, index })), message: message.ref });
     return this;
   }
+
+  /**
+   * Says where a storage keeps a recipient's copies (its index of the envelope), at
+   * most 64, in place of what the deliver block says. A copy is a mailbox's name,
+   * created if missing ('' is INBOX), or { mailbox, flags, message }: flags that it
+   * begins with, '\\Seen' and the like or keywords, and a Message if it is not the
+   * mail as it is but an edited one: small, or a file as in replaceBodyFile. It counts
+   * at PRE_DELIVERY of a delivery into a storage. A repeated delivery stores nothing
+   * twice if it gets the same list. Without copies it says nothing: discard() is the
+   * verdict for that.
+   */
+  place(recipient, ...copies) {
+    this.reply.placements[recipient] = { copies: copies.map(copyOf) };
+    return this;
+  }
+}
+
+function copyOf(copy) {
+  const { mailbox = '', flags = [], message = null, ...unknown } = typeof copy === 'string' ? { mailbox: copy } : copy;
+  if (Object.keys(unknown).length > 0) throw new TypeError(`a copy has mailbox, flags and message, not ${Object.keys(unknown).join(', ')}`);
+  if (!Array.isArray(flags)) throw new TypeError(`flags of a copy are a list of strings, not ${flags}`);
+  return { mailbox, flags, message: message?.ref ?? null };
 }
 
 // The pairs of a Map or a plain object; null for anything else.

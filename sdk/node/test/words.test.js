@@ -24,6 +24,15 @@ test('a verdict says all of it', () => {
   assert.equal(r.inject[0].recipients[0].address, 'tom@hanks.example');
 });
 
+test('a mail is placed by recipient', () => {
+  const { reply: r } = accept().place(0, 'Archive').place(2, { mailbox: 'Lists/a', flags: ['\\Seen'] }, { message: Message.fromBuffer(Buffer.from('Subject: x\r\n\r\n')) });
+  assert.deepEqual(r.placements[0], { copies: [{ mailbox: 'Archive', flags: [], message: null }] });
+  assert.deepEqual(r.placements[2].copies.map((c) => [c.mailbox, c.flags]), [['Lists/a', ['\\Seen']], ['', []]]);
+  assert.equal(String(r.placements[2].copies[1].message.inline), 'Subject: x\r\n\r\n');
+  assert.throws(() => accept().place(0, { folder: 'x' }), /mailbox, flags and message, not folder/);
+  assert.throws(() => accept().place(0, { flags: '\\Seen' }), /flags of a copy/);
+});
+
 test('a tag may be values by name', () => {
   const { reply: r } = accept().tag('dkim', { 'hanks.example': 'pass', n: 2.5, b: true, l: ['p'] }).tag('none', new Map()).tag('m', new Map([['k', 'v']]));
   assert.deepEqual(Object.entries(r.tags.dkim.map.entries).map(([k, t]) => [k, t[t.value]]), [['hanks.example', 'pass'], ['n', 2.5], ['b', true], ['l', { values: ['p'] }]]);

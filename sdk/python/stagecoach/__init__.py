@@ -11,10 +11,10 @@ from stagecoach.process import serve
 from stagecoach.schema import Mistake, Mistakes, Size, attribute, block, label
 from stagecoach.session import Call, Caller
 from stagecoach.storage import Storage
-from stagecoach.verdict import Verdict, accept, defer, discard, disconnect, hold, reject
+from stagecoach.verdict import Copy, Verdict, accept, defer, discard, disconnect, hold, reject
 
 __all__ = [
-    "Access", "Call", "Caller", "Deliverer", "Delivery", "Directory", "Event", "Failure", "Filter", "Grant", "Header",
+    "Access", "Call", "Caller", "Copy", "Deliverer", "Delivery", "Directory", "Event", "Failure", "Filter", "Grant", "Header",
     "INLINE_LIMIT", "Interest", "Listener", "Message", "Mistake", "Mistakes", "Needs", "Outcome", "Plugin", "Size",
     "Storage", "Verdict", "accept", "alias", "attribute", "block", "defer", "delivered", "disabled", "discard",
     "disconnect", "failed", "hold", "label", "later", "mailbox", "no_such_user", "not_mine", "reject", "serve",

@@ -1,6 +1,7 @@
 """What a filter answers, in the words of the Go SDK."""
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Iterable, Mapping, Optional, Union
 
@@ -10,6 +11,18 @@ from stagecoach.v1 import common_pb2, filter_pb2
 
 Scalar = Union[str, float, bool, Iterable[str]]
 TagValue = Union[Scalar, Mapping[str, Scalar]]
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One copy of a mail in a storage: mailbox by name, created if missing ("" is
+    INBOX); flags that it begins with, "\\Seen" and the like or keywords; message, if
+    it is not the mail as it is but an edited one: small, or a file as in
+    replace_body_file."""
+
+    mailbox: str = ""
+    flags: Iterable[str] = ()
+    message: Optional[Message] = None
 
 
 class Verdict:
@@ -151,6 +164,24 @@ class Verdict:
         i = self.reply.inject.add(sender=sender, message=message.ref)
         for n, address in enumerate(recipients):
             i.recipients.add(address=address, index=n)
+        return self
+
+    def place(self, recipient: int, *copies: Union[str, Copy]) -> Verdict:
+        """Says where a storage keeps a recipient's copies (Recipient.index of the
+        envelope), at most 64, in place of what the deliver block says; a string is a
+        mailbox. It counts at PRE_DELIVERY of a delivery into a storage. A repeated
+        delivery stores nothing twice if it gets the same list. Without copies it says
+        nothing: discard() is the verdict for that."""
+        placement = filter_pb2.Placement()
+        for copy in copies:
+            if isinstance(copy, str):
+                copy = Copy(copy)
+            if isinstance(copy.flags, str):
+                raise TypeError("flags of a copy are a list of strings, not %r" % copy.flags)
+            to = placement.copies.add(mailbox=copy.mailbox, flags=copy.flags)
+            if copy.message is not None:
+                to.message.CopyFrom(copy.message.ref)
+        self.reply.placements[recipient].CopyFrom(placement)
         return self
 
 

@@ -4,7 +4,7 @@ import json
 import logging
 import unittest
 
-from stagecoach import Header, Message, accept, defer, disconnect, discard, hold, log, reject, testing
+from stagecoach import Copy, Header, Message, accept, defer, disconnect, discard, hold, log, reject, testing
 from stagecoach.metrics import Metrics
 from stagecoach.v1 import common_pb2, filter_pb2
 
@@ -30,6 +30,15 @@ class Verdicts(unittest.TestCase):
         self.assertEqual((r.edits[0].insert_header.field.value, r.edits[1].insert_header.field.value), (b" one", b" two"))
         self.assertEqual((r.edits[1].insert_header.position, list(r.edits[4].add_recipient.recipient.notify)), (-1, ["NEVER"]))
         self.assertEqual((r.hints.next_hop, r.note, r.score, r.inject[0].recipients[0].address), ("192.0.2.1:25", "seen", -1.5, "tom@hanks.example"))
+
+    def test_a_mail_is_placed_by_recipient(self):
+        r = accept().place(0, "Archive").place(2, Copy("Lists/a", ["\\Seen", "$Work"]), Copy(message=Message.from_bytes(b"Subject: x\r\n\r\n"))).reply
+        self.assertEqual([(c.mailbox, list(c.flags), c.HasField("message")) for c in r.placements[0].copies], [("Archive", [], False)])
+        self.assertEqual([(c.mailbox, list(c.flags)) for c in r.placements[2].copies], [("Lists/a", ["\\Seen", "$Work"]), ("", [])])
+        self.assertEqual(r.placements[2].copies[1].message.inline, b"Subject: x\r\n\r\n")
+        self.assertEqual(sorted(r.placements), [0, 2])
+        with self.assertRaises(TypeError):
+            accept().place(0, Copy(flags="\\Seen"))
 
     def test_a_tag_may_be_values_by_name(self):
         r = accept().tag("dkim", {"hanks.example": "pass", "n": 2.5, "b": True, "l": ["p"]}).tag("none", {}).reply
