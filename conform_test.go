@@ -215,6 +215,10 @@ messages = ["DIR/verified.eml"]`,
 		facts:   `wrong = { banner = "banner = \"61s\"" }`,
 		skipped: []string{"edits: fit the message"},
 	},
+	"attachments": {
+		block:   `filter "attachments" "strict" {}`,
+		facts:   `wrong = { max_depth = "max_depth = 0" }`,
+		skipped: []string{"edits: fit the message"},
 	"srs": {
 		block: `filter "srs" "forwarded" {
   domain  = "ryan.example"

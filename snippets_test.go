@@ -98,7 +98,7 @@ func (s *snippet) check(t *testing.T, built *programs) {
 	}
 	file := filepath.Join(dir, "snippet.hcl")
 	whole := complete(body, s.text)
-	for _, name := range external(body) {
+	for _, name := range external(s.page, body) {
 		program, err := built.program(name)
 		if errors.Is(err, errOtherLanguage) {
 			return // it needs more than Go: `make interop` runs it
@@ -126,11 +126,15 @@ func (s *snippet) check(t *testing.T, built *programs) {
 	}
 }
 
-// external are the plugins of a piece that are not in the binary.
-func external(body *hclsyntax.Body) []string {
+// external are the plugins of a piece that are not in the binary, or take the place
+// of one that is.
+func external(page string, body *hclsyntax.Body) []string {
 	known := []string{"smtp", "lmtp", "storage"}
 	for _, p := range plugins.Bundled() {
-		known = append(known, p.Name)
+		own := slices.ContainsFunc(body.Blocks, func(b *hclsyntax.Block) bool { return b.Type == "plugin" && b.Labels[0] == p.Name })
+		if !own && page != "examples/"+p.Name+"/README.md" {
+			known = append(known, p.Name)
+		}
 	}
 	var out []string
 	for _, b := range body.Blocks {

@@ -3,6 +3,7 @@ package plugins
 
 import (
 	"github.com/stagecoach-mta/stagecoach/plugins/arcsign"
+	"github.com/stagecoach-mta/stagecoach/plugins/attachments"
 	"github.com/stagecoach-mta/stagecoach/plugins/authverify"
 	"github.com/stagecoach-mta/stagecoach/plugins/bcc"
 	"github.com/stagecoach-mta/stagecoach/plugins/dkimsign"
@@ -35,6 +36,7 @@ import (
 func Bundled() []sdk.Plugin {
 	return []sdk.Plugin{
 		arcsign.Plugin(),
+		attachments.Plugin(),
 		authverify.Plugin(),
 		bcc.Plugin(),
 		dkimsign.Plugin(),
