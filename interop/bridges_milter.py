@@ -1,6 +1,6 @@
 """The daemons that people run beside Sendmail and Postfix, behind filter "milter"
-and filter "policy": Debian's OpenDKIM, OpenDMARC, spamass-milter, postgrey and
-policyd-spf. Each accepts, refuses and changes mail, and is killed in the middle."""
+and filter "policy": Debian's OpenDKIM, OpenDMARC, spamass-milter, clamav-milter,
+rspamd's proxy, postgrey and policyd-spf. Each accepts, refuses and changes mail, and is killed in the middle."""
 
 import contextlib
 import grp
@@ -394,6 +394,54 @@ def milter_clamav():
             starts(send(new_mail()), "451 4.7.1")
             scan.start()
             until(60, "it scans again", lambda: send(new_mail()) == "250")
+
+
+# --- rspamd ---
+
+
+@case(seconds=240, shared=False)
+def milter_rspamd():
+    """rspamd's proxy as a milter that scans by itself: mail is marked, the test for spam refused."""
+    folder, place = folder_of("milter_rspamd"), PRIVATE.base + 11332
+    # Of the many domains that end in "public suffixes" four are enough: the list is
+    # compiled at the start. Nobody answers DNS, and no rules are fetched.
+    suffixes = lend(folder / "suffixes", "com\nnet\norg\nexample\n")
+    config = lend(folder / "rspamd.conf", f"""
+options {{
+  filters = []
+  url_tld = "{suffixes}"
+  tempdir = "{folder}"
+  pidfile = "{folder}/pid"
+  dns {{ nameserver = ["{HOST}:9"]; timeout = 0.1s; retransmits = 1; }}
+}}
+logging {{ type = "console"; level = "info"; }}
+worker "rspamd_proxy" {{
+  bind_socket = "{HOST}:{place}"
+  milter = yes
+  upstream "local" {{ self_scan = yes; default = yes; }}
+  count = 1
+}}
+actions {{ reject = 15; add_header = 6; }}
+modules {{ path = "/usr/share/rspamd/plugins/milter_headers.lua"; }}
+milter_headers {{ use = ["x-spamd-result"]; skip_local = false; }}
+""")
+    scan = Daemon("rspamd", folder, "rspamd", "-f", "-c", config, *(f"--var={name}={folder}" for name in ("RUNDIR", "DBDIR", "LOGDIR")), there=connects(place))
+    block = milter("rspamd", f"inet:{place}@{HOST}", 'early = ["connect", "helo", "mail", "rcpt"]')
+    with scan:
+        with private("milter_rspamd", mx="filters = [filter.milter.rspamd]", extra=block):
+            mail = new_mail()
+            starts(send(mail), "250")
+            whole = unfolded(got(mail))
+            check("X-Spamd-Result:" in whole, f"marked: {whole}")
+            refused = send(new_mail(body=GTUBE))
+            starts(refused, "554 5.7.1")
+            check("Gtube pattern" in refused, f"the reply is rspamd's: {refused}")
+            scan.kill()
+            starts(send(new_mail()), "451 4.7.1")
+            scan.start()
+            after = new_mail()
+            starts(send(after), "250")
+            check("X-Spamd-Result:" in unfolded(got(after)), "after the restart")
 
 
 # --- policy servers ---
