@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/core/admin"
 	"github.com/stagecoach-mta/stagecoach/core/command"
 	"github.com/stagecoach-mta/stagecoach/core/host"
+	"github.com/stagecoach-mta/stagecoach/core/pluginbench"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
@@ -122,7 +124,10 @@ func coldCache(t *testing.T, program string) {
 
 // BenchmarkPluginStart is from the order to start a bundled plugin until it is
 // ready for calls: handshake, AutoMTLS, Describe, Configure and Ready, and in a
-// sandbox the way into it.
+// sandbox the way into it. Beside it, in turns, starts a process of the same program
+// that does nothing but make a certificate and answer one call over TLS. The goal of
+// 60 ms is for the machine of issue 3; the fastest of the starts is what other work on
+// the machine disturbs least.
 func BenchmarkPluginStart(b *testing.B) {
 	for name, box := range map[string]*host.Sandbox{"free": nil, "sandbox": {}} {
 		b.Run(name, func(b *testing.B) {
@@ -137,19 +142,43 @@ func BenchmarkPluginStart(b *testing.B) {
 			}
 			defer h.Close(context.Background())
 			spec := host.Spec{Instance: "filter.headers.h", Kind: v1.Kind_KIND_FILTER, Plugin: "headers", ConfigJSON: []byte("{}"), Sandbox: box}
-			fastest := time.Hour
+			var starts, bare []time.Duration
 			for b.Loop() {
 				began := time.Now()
 				c, err := h.Provision(b.Context(), []host.Spec{spec})
-				fastest = min(fastest, time.Since(began))
+				starts = append(starts, time.Since(began))
 				if err != nil {
 					b.Fatal(err)
 				}
 				b.StopTimer()
 				c.Abort()
+				bare = append(bare, bareStart(b))
 				b.StartTimer()
 			}
-			b.ReportMetric(float64(fastest.Microseconds())/1000, "ms/fastest")
+			slices.Sort(starts)
+			slices.Sort(bare)
+			ms := func(list []time.Duration, i int) float64 { return float64(list[i].Microseconds()) / 1000 }
+			half := len(starts) / 2
+			b.ReportMetric(ms(starts, 0), "ms/fastest")
+			b.ReportMetric(ms(starts, half), "ms/median")
+			b.ReportMetric(60, "ms-goal")
+			b.ReportMetric(ms(bare, 0), "bare-ms/fastest")
+			b.ReportMetric(ms(bare, half), "bare-ms/median")
+			b.ReportMetric(ms(starts, 0)/ms(bare, 0), "ratio")
 		})
 	}
+}
+
+func bareStart(b *testing.B) time.Duration {
+	b.Helper()
+	dir, err := os.MkdirTemp("", "sc")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	took, err := pluginbench.BareStart(b.Context(), []string{os.Args[0], "plugin", "yardstick"}, dir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return took
 }

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -173,4 +174,21 @@ func (y *yardstick) caller(ctx context.Context) (func(*v1.Call) error, error) {
 		_, err := s.Recv()
 		return err
 	}, nil
+}
+
+// BareStart is what the start of a plugin stands beside: from the order to start the
+// yardstick's process, which makes a certificate, until it has answered the first call
+// over TLS. dir is an empty folder.
+func BareStart(ctx context.Context, command []string, dir string) (time.Duration, error) {
+	began := time.Now()
+	y, err := startYardstick(command, dir)
+	if err != nil {
+		return 0, err
+	}
+	defer y.close()
+	ask, err := y.caller(ctx)
+	if err == nil {
+		err = ask(&v1.Call{Request: &v1.Call_Filter{Filter: &v1.FilterCall{}}})
+	}
+	return time.Since(began), err
 }
