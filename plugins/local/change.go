@@ -31,6 +31,7 @@ type change struct {
 	unsubscribed bool
 	garbage      bool
 	deposit      bool
+	annotated    []string // ids of mailboxes
 }
 
 // box is a mailbox in a change.
@@ -118,6 +119,7 @@ func (c *change) flush() {
 		switch {
 		case x.removed:
 			c.b.Delete(keyMailbox(c.a.num, x.num), nil)
+			c.dropAnnotations(x.num)
 		case x.dirty:
 			c.b.Set(keyMailbox(c.a.num, x.num), encode(x.Mailbox), nil)
 		}
@@ -133,7 +135,7 @@ func (c *change) flush() {
 
 // event is what the watchers hear of this change.
 func (c *change) event() *v1.ChangeEvent {
-	e := &v1.ChangeEvent{Modseq: c.rec.modseq, Mailboxes: c.list}
+	e := &v1.ChangeEvent{Modseq: c.rec.modseq, Mailboxes: c.list, MailboxIds: c.annotated}
 	for _, x := range c.boxes {
 		if x.dirty || x.removed {
 			e.MailboxIds = append(e.MailboxIds, x.Id)

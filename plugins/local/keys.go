@@ -12,6 +12,8 @@ import (
 //	m account mailbox            mailbox record, with its counters
 //	n account name               mailbox number
 //	u account name               subscription of a name without a mailbox
+//	o account mailbox name       annotation; mailbox 0: the account's own
+//	p account                    MODSEQ of the last change of an annotation
 //	c account mailbox uid        column record: what a snapshot needs, ~50 octets
 //	v account mailbox modseq uid tombstones from uid to the value's UID
 //	r account message            rendered record: summary, structure, preview, prefix
@@ -30,6 +32,8 @@ const (
 	tabMailbox     = 'm'
 	tabName        = 'n'
 	tabKept        = 'u'
+	tabAnnotation  = 'o'
+	tabAnnotated   = 'p'
 	tabColumn      = 'c'
 	tabVanished    = 'v'
 	tabRendered    = 'r'
@@ -58,6 +62,10 @@ func keyMailbox(account uint64, box uint32) []byte {
 func keyName(account uint64, name string) []byte { return append(key8(tabName, account), name...) }
 
 func keyKept(account uint64, name string) []byte { return append(key8(tabKept, account), name...) }
+
+func keyAnnotation(account uint64, box uint32, name string) []byte {
+	return append(be.AppendUint32(key8(tabAnnotation, account), box), name...)
+}
 
 func keyColumn(account uint64, box, uid uint32) []byte {
 	return be.AppendUint32(be.AppendUint32(key8(tabColumn, account), box), uid)

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
@@ -94,6 +95,16 @@ func (h *handle) Watch(ctx context.Context, req *v1.WatchRequest, event func(*v1
 		for _, m := range boxes {
 			if m.HighestModseq > since {
 				first.MailboxIds = append(first.MailboxIds, m.Id)
+			}
+		}
+		noted, err := annotationsSince(v, h.a.num, since)
+		if err != nil {
+			v.Close()
+			return h.s.wrap(err, "watch")
+		}
+		for _, x := range noted {
+			if id := x.GetMailboxId(); id != "" && !slices.Contains(first.MailboxIds, id) {
+				first.MailboxIds = append(first.MailboxIds, id)
 			}
 		}
 	}

@@ -58,7 +58,7 @@ func (a *account) Watch(ctx context.Context, req *v1.WatchRequest, event func(*v
 		if since := req.GetSinceModseq(); since > 0 && since < a.Modseq {
 			first.Mailboxes = true
 			for _, b := range a.boxes {
-				if b.Modseq > since {
+				if b.Modseq > since || a.notedSince(b.Num, since) {
 					first.MailboxIds = append(first.MailboxIds, boxID(b.Num))
 				}
 			}

@@ -23,6 +23,7 @@ const (
 
 // state is what the log says: the sum of its records.
 type state struct {
+	annotations
 	counters
 	boxes    map[uint32]*box
 	deposits map[string]deposited
@@ -92,10 +93,13 @@ type record struct {
 	undo    []string // files made by the change
 	// unsubscribed: mailboxes that come into being are not subscribed.
 	unsubscribed bool
+
+	Notes map[uint32]map[string]*annotation `json:",omitempty"` // by mailbox; 0: the account's
 }
 
 func (st *state) apply(r *record) {
 	st.counters = r.Counters
+	st.applyNotes(r)
 	for _, b := range r.Boxes {
 		if old := st.boxes[b.Num]; old != nil {
 			b.msgs, b.byBase, b.vanished = old.msgs, old.byBase, old.vanished
@@ -269,6 +273,7 @@ func (a *account) compact() error {
 		rec.Boxes = append(rec.Boxes, b)
 		rec.Put[num], rec.Vanished[num] = b.msgs, b.vanished
 	}
+	rec.Notes = a.notes
 	path := filepath.Join(a.dir, logName)
 	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
 	if err != nil {
@@ -329,7 +334,7 @@ func (a *account) commit() error {
 		return nil
 	}
 	r.Counters = a.counters
-	e := &v1.ChangeEvent{Modseq: a.Modseq, Mailboxes: r.list}
+	e := &v1.ChangeEvent{Modseq: a.Modseq, Mailboxes: r.list, MailboxIds: r.noted()}
 	for _, b := range a.boxes {
 		if b.dirty {
 			b.dirty = false

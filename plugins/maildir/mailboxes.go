@@ -244,6 +244,7 @@ func (a *account) removeBox(b *box) {
 	a.step()
 	delete(a.boxes, b.Num)
 	a.rec.Gone = append(a.rec.Gone, b.Num)
+	delete(a.notes, b.Num)
 	a.rec.list = true
 }
 

@@ -20,6 +20,7 @@ const inbox = "INBOX"
 
 // account is one account of a Storage, under its lock.
 type account struct {
+	notes    notes
 	s        *Storage
 	boxes    []*box
 	threads  map[string]string // by Message-ID
@@ -43,6 +44,7 @@ type box struct {
 	validity, next uint32
 	modseq         uint64
 	created        int64
+	notes          notes
 	messages       []*message // by growing UID
 	gone           []tombstone
 }

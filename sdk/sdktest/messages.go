@@ -400,7 +400,7 @@ func (a *account) Watch(ctx context.Context, req *v1.WatchRequest, event func(*v
 		if seen > 0 {
 			ev.Mailboxes = a.listed > seen
 			for _, b := range a.boxes {
-				if b.modseq > seen {
+				if b.modseq > seen || b.notes.last > seen {
 					ev.MailboxIds = append(ev.MailboxIds, b.id)
 				}
 			}

@@ -72,6 +72,12 @@ func dispatch(ctx context.Context, a Account, req *v1.StorageCall, send func(*v1
 	case *v1.StorageCall_Quota:
 		r, err := a.Quota(ctx)
 		return finish(&v1.StorageReply{Op: &v1.StorageReply_Quota{Quota: r}}, err)
+	case *v1.StorageCall_Annotations:
+		r, err := Annotations(ctx, a, op.Annotations)
+		return finish(&v1.StorageReply{Op: &v1.StorageReply_Annotations{Annotations: r}}, err)
+	case *v1.StorageCall_SetAnnotations:
+		r, err := SetAnnotations(ctx, a, op.SetAnnotations)
+		return finish(&v1.StorageReply{Op: &v1.StorageReply_SetAnnotations{SetAnnotations: r}}, err)
 	case *v1.StorageCall_Fetch:
 		return fetch(ctx, a, op.Fetch, send)
 	case *v1.StorageCall_Watch:

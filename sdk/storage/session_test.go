@@ -93,6 +93,14 @@ func (b *box) Quota(context.Context) (*v1.QuotaResponse, error) {
 	return &v1.QuotaResponse{}, b.note("Quota")
 }
 
+func (b *box) Annotations(context.Context, *v1.AnnotationsRequest) (*v1.AnnotationsResponse, error) {
+	return &v1.AnnotationsResponse{}, b.note("Annotations")
+}
+
+func (b *box) SetAnnotations(context.Context, *v1.SetAnnotationsRequest) (*v1.SetAnnotationsResponse, error) {
+	return &v1.SetAnnotationsResponse{}, b.note("SetAnnotations")
+}
+
 // Fetch gives the odd UIDs up to 1999 with 8 KiB each and reuses its item.
 func (b *box) Fetch(_ context.Context, req *v1.FetchRequest, item func(*v1.FetchResponse_Item) error) error {
 	b.fetches.Add(1)
@@ -198,7 +206,7 @@ func TestEveryMethodArrives(t *testing.T) {
 		}
 		called++
 	}
-	if called != 12 {
+	if called != 14 {
 		t.Errorf("%d methods were called", called)
 	}
 	tom, _ := s.Open(ctx, "tom@hanks.example")

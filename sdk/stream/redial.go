@@ -251,7 +251,7 @@ func (c *Conn) keepsKeys(ctx context.Context) (bool, error) {
 // Repeatable tells whether a call may be asked again when it is not known
 // whether the first one was carried out: what only reads, Deposit, which is exactly
 // once by its key, and what leaves the same behind if it is done twice (SetFlags
-// without a condition, Expunge). The reply to such a one may leave out what the first
+// without a condition, Expunge, SetAnnotations). The reply to such a one may leave out what the first
 // had changed already; the account's changes tell of that.
 func Repeatable(call *v1.Call) bool {
 	switch r := call.GetRequest().(type) {
@@ -262,7 +262,7 @@ func Repeatable(call *v1.Call) bool {
 		case *v1.StorageCall_Deposit, *v1.StorageCall_ListMailboxes, *v1.StorageCall_Snapshot,
 			*v1.StorageCall_Fetch, *v1.StorageCall_Search, *v1.StorageCall_Quota, *v1.StorageCall_Watch:
 			return true
-		case *v1.StorageCall_Expunge:
+		case *v1.StorageCall_Expunge, *v1.StorageCall_Annotations, *v1.StorageCall_SetAnnotations:
 			return true
 		case *v1.StorageCall_SetFlags:
 			// Its own change would look like one of others.

@@ -114,6 +114,15 @@ func mac(key []byte, text string) []byte {
 	return h.Sum(nil)
 }
 
+// VerifyToken implements directory.TokenVerifier.
+func (d *knowing) VerifyToken(_ context.Context, req *v1.VerifyTokenRequest) (*v1.VerifyTokenResponse, error) {
+	unread := d.broken == "takes an unsigned token" && strings.HasSuffix(req.GetToken(), ".")
+	if req.GetToken() != "a pearl" && !unread || req.GetUsername() != "" && req.GetUsername() != testUser {
+		return nil, fail.New(fail.Denied, "the token does not hold")
+	}
+	return &v1.VerifyTokenResponse{Account: testUser}, nil
+}
+
 // Domains implements directory.Directory.
 func (d *knowing) Domains(context.Context, *v1.DomainsRequest) (*v1.DomainsResponse, error) {
 	if d.broken == "lists a domain twice" {

@@ -36,7 +36,7 @@ const (
 	orphanOnly    = `^end: with`
 	filterKind    = `^(interest|mail|envelopes|verdicts|effect|edits|per-recipient|tags|hints|unknown|repeated)`
 	deliverKind   = `^(mail|recipients|outcomes|succeeds|repeated)`
-	directoryKind = `^(domains|resolve|addresses|login|SCRAM)`
+	directoryKind = `^(domains|resolve|addresses|login|tokens|SCRAM)`
 	accessKind    = `^(greeting|TLS: [fSw]|login|trouble|drain: clients)`
 )
 
@@ -126,6 +126,7 @@ var modes = []mode{
 	{"directory", directoryKind, "takes longer passwords too", []string{"login: a wrong"}},
 	{"directory", directoryKind, "names its strangers", []string{"login of a stranger: is refused in the same"}},
 	{"directory", directoryKind, "is quick with strangers", []string{"login of a stranger: is refused as late"}},
+	{"directory", directoryKind, "takes an unsigned token", []string{"tokens"}},
 	{"directory", directoryKind, "keeps an old verifier", []string{"SCRAM: the verifier"}},
 	{"directory", directoryKind, "makes up a new salt each time", []string{"SCRAM: a stranger's"}},
 	{"directory", directoryKind, "has one salt for strangers", []string{"SCRAM: a stranger's"}},

@@ -237,6 +237,8 @@ type StorageCall struct {
 	//	*StorageCall_Search
 	//	*StorageCall_Quota
 	//	*StorageCall_Watch
+	//	*StorageCall_Annotations
+	//	*StorageCall_SetAnnotations
 	//	*StorageCall_Accounts
 	//	*StorageCall_Check
 	//	*StorageCall_Backup
@@ -431,6 +433,24 @@ func (x *StorageCall) GetWatch() *WatchRequest {
 	return nil
 }
 
+func (x *StorageCall) GetAnnotations() *AnnotationsRequest {
+	if x != nil {
+		if x, ok := x.Op.(*StorageCall_Annotations); ok {
+			return x.Annotations
+		}
+	}
+	return nil
+}
+
+func (x *StorageCall) GetSetAnnotations() *SetAnnotationsRequest {
+	if x != nil {
+		if x, ok := x.Op.(*StorageCall_SetAnnotations); ok {
+			return x.SetAnnotations
+		}
+	}
+	return nil
+}
+
 func (x *StorageCall) GetAccounts() *AccountsRequest {
 	if x != nil {
 		if x, ok := x.Op.(*StorageCall_Accounts); ok {
@@ -522,6 +542,15 @@ type StorageCall_Watch struct {
 	Watch *WatchRequest `protobuf:"bytes,24,opt,name=watch,proto3,oneof"`
 }
 
+type StorageCall_Annotations struct {
+	// A storage that keeps no annotations answers UNSUPPORTED to both.
+	Annotations *AnnotationsRequest `protobuf:"bytes,25,opt,name=annotations,proto3,oneof"`
+}
+
+type StorageCall_SetAnnotations struct {
+	SetAnnotations *SetAnnotationsRequest `protobuf:"bytes,26,opt,name=set_annotations,json=setAnnotations,proto3,oneof"`
+}
+
 type StorageCall_Accounts struct {
 	// For the administrator; account is empty. A storage that does not offer one
 	// answers UNSUPPORTED.
@@ -566,6 +595,10 @@ func (*StorageCall_Quota) isStorageCall_Op() {}
 
 func (*StorageCall_Watch) isStorageCall_Op() {}
 
+func (*StorageCall_Annotations) isStorageCall_Op() {}
+
+func (*StorageCall_SetAnnotations) isStorageCall_Op() {}
+
 func (*StorageCall_Accounts) isStorageCall_Op() {}
 
 func (*StorageCall_Check) isStorageCall_Op() {}
@@ -592,6 +625,8 @@ type StorageReply struct {
 	//	*StorageReply_Search
 	//	*StorageReply_Quota
 	//	*StorageReply_Watch
+	//	*StorageReply_Annotations
+	//	*StorageReply_SetAnnotations
 	//	*StorageReply_Accounts
 	//	*StorageReply_Check
 	//	*StorageReply_Backup
@@ -772,6 +807,24 @@ func (x *StorageReply) GetWatch() *ChangeEvent {
 	return nil
 }
 
+func (x *StorageReply) GetAnnotations() *AnnotationsResponse {
+	if x != nil {
+		if x, ok := x.Op.(*StorageReply_Annotations); ok {
+			return x.Annotations
+		}
+	}
+	return nil
+}
+
+func (x *StorageReply) GetSetAnnotations() *SetAnnotationsResponse {
+	if x != nil {
+		if x, ok := x.Op.(*StorageReply_SetAnnotations); ok {
+			return x.SetAnnotations
+		}
+	}
+	return nil
+}
+
 func (x *StorageReply) GetAccounts() *AccountsResponse {
 	if x != nil {
 		if x, ok := x.Op.(*StorageReply_Accounts); ok {
@@ -865,6 +918,14 @@ type StorageReply_Watch struct {
 	Watch *ChangeEvent `protobuf:"bytes,24,opt,name=watch,proto3,oneof"`
 }
 
+type StorageReply_Annotations struct {
+	Annotations *AnnotationsResponse `protobuf:"bytes,25,opt,name=annotations,proto3,oneof"`
+}
+
+type StorageReply_SetAnnotations struct {
+	SetAnnotations *SetAnnotationsResponse `protobuf:"bytes,26,opt,name=set_annotations,json=setAnnotations,proto3,oneof"`
+}
+
 type StorageReply_Accounts struct {
 	Accounts *AccountsResponse `protobuf:"bytes,40,opt,name=accounts,proto3,oneof"`
 }
@@ -907,6 +968,10 @@ func (*StorageReply_Search) isStorageReply_Op() {}
 func (*StorageReply_Quota) isStorageReply_Op() {}
 
 func (*StorageReply_Watch) isStorageReply_Op() {}
+
+func (*StorageReply_Annotations) isStorageReply_Op() {}
+
+func (*StorageReply_SetAnnotations) isStorageReply_Op() {}
 
 func (*StorageReply_Accounts) isStorageReply_Op() {}
 
@@ -3818,7 +3883,7 @@ type ChangeEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// modseq of the account: growing.
 	Modseq uint64 `protobuf:"varint,1,opt,name=modseq,proto3" json:"modseq,omitempty"`
-	// mailbox_ids in which something changed.
+	// mailbox_ids in which something changed, annotations included.
 	MailboxIds []string `protobuf:"bytes,2,rep,name=mailbox_ids,json=mailboxIds,proto3" json:"mailbox_ids,omitempty"`
 	// mailboxes: the list itself changed (created, renamed, deleted, subscribed).
 	Mailboxes     bool `protobuf:"varint,3,opt,name=mailboxes,proto3" json:"mailboxes,omitempty"`
@@ -3877,6 +3942,344 @@ func (x *ChangeEvent) GetMailboxes() bool {
 	return false
 }
 
+// Annotation is a named value that clients keep with a mailbox or with the account
+// (RFC 5464). A name is ASCII without controls, blanks, "*" and "%", begins with
+// "/private/" (the account's own) or "/shared/" (everybody's who may see the mailbox),
+// has no empty component and 512 octets at most; INVALID for others. It is compared
+// without case and given in lower case. A value is any octets, 1 MiB at most
+// (TOO_LARGE). Annotations go with their mailbox when it is renamed, and away with it;
+// of a renamed INBOX they stay. To set or remove one is a change of the account with a
+// MODSEQ of its own; the mailbox's highest_modseq stays.
+type Annotation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	// removed: there is none of that name, in a request there is to be none.
+	Removed bool `protobuf:"varint,3,opt,name=removed,proto3" json:"removed,omitempty"`
+	// size of the value in octets, also where the value was left out. Not for requests.
+	Size int64 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
+	// mailbox_id, in an answer to since_modseq alone; empty: the account's own.
+	MailboxId     string `protobuf:"bytes,5,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Annotation) Reset() {
+	*x = Annotation{}
+	mi := &file_storage_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Annotation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Annotation) ProtoMessage() {}
+
+func (x *Annotation) ProtoReflect() protoreflect.Message {
+	mi := &file_storage_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Annotation.ProtoReflect.Descriptor instead.
+func (*Annotation) Descriptor() ([]byte, []int) {
+	return file_storage_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *Annotation) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Annotation) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *Annotation) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
+}
+
+func (x *Annotation) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Annotation) GetMailboxId() string {
+	if x != nil {
+		return x.MailboxId
+	}
+	return ""
+}
+
+// AnnotationsRequest asks for annotations; what is not there is left out.
+type AnnotationsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// mailbox_id; empty: the account's own.
+	MailboxId string `protobuf:"bytes,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`
+	// names: only these; empty: all.
+	Names []string `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`
+	// below: and all that lies below these names, which may be "/private" and "/shared"
+	// then.
+	Below bool `protobuf:"varint,3,opt,name=below,proto3" json:"below,omitempty"`
+	// max_bytes: larger values are left out, their names and sizes are not; 0: no limit.
+	MaxBytes int64 `protobuf:"varint,4,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// since_modseq not 0: instead of all that, the names without values of what was set
+	// or removed after it, in the account and all its mailboxes. Of removals the storage
+	// knows the last 100 of each mailbox at least.
+	SinceModseq   uint64 `protobuf:"varint,5,opt,name=since_modseq,json=sinceModseq,proto3" json:"since_modseq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnnotationsRequest) Reset() {
+	*x = AnnotationsRequest{}
+	mi := &file_storage_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnnotationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnnotationsRequest) ProtoMessage() {}
+
+func (x *AnnotationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_storage_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnnotationsRequest.ProtoReflect.Descriptor instead.
+func (*AnnotationsRequest) Descriptor() ([]byte, []int) {
+	return file_storage_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *AnnotationsRequest) GetMailboxId() string {
+	if x != nil {
+		return x.MailboxId
+	}
+	return ""
+}
+
+func (x *AnnotationsRequest) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *AnnotationsRequest) GetBelow() bool {
+	if x != nil {
+		return x.Below
+	}
+	return false
+}
+
+func (x *AnnotationsRequest) GetMaxBytes() int64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *AnnotationsRequest) GetSinceModseq() uint64 {
+	if x != nil {
+		return x.SinceModseq
+	}
+	return 0
+}
+
+type AnnotationsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// annotations by name; with since_modseq in any order.
+	Annotations []*Annotation `protobuf:"bytes,1,rep,name=annotations,proto3" json:"annotations,omitempty"`
+	// modseq of the account at that moment.
+	Modseq        uint64 `protobuf:"varint,2,opt,name=modseq,proto3" json:"modseq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnnotationsResponse) Reset() {
+	*x = AnnotationsResponse{}
+	mi := &file_storage_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnnotationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnnotationsResponse) ProtoMessage() {}
+
+func (x *AnnotationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_storage_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnnotationsResponse.ProtoReflect.Descriptor instead.
+func (*AnnotationsResponse) Descriptor() ([]byte, []int) {
+	return file_storage_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *AnnotationsResponse) GetAnnotations() []*Annotation {
+	if x != nil {
+		return x.Annotations
+	}
+	return nil
+}
+
+func (x *AnnotationsResponse) GetModseq() uint64 {
+	if x != nil {
+		return x.Modseq
+	}
+	return 0
+}
+
+// SetAnnotationsRequest sets and removes annotations of a mailbox, or of the account:
+// all or nothing. To remove what is not there is no mistake and no change. Done twice
+// it leaves the same behind, so it is repeated by itself when the storage restarts.
+type SetAnnotationsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// mailbox_id; empty: the account's own.
+	MailboxId string `protobuf:"bytes,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`
+	// annotations, each name once.
+	Annotations []*Annotation `protobuf:"bytes,2,rep,name=annotations,proto3" json:"annotations,omitempty"`
+	// max_annotations that the mailbox may have in the end, OVER_QUOTA if this call adds
+	// to more; 0: no limit.
+	MaxAnnotations int32 `protobuf:"varint,3,opt,name=max_annotations,json=maxAnnotations,proto3" json:"max_annotations,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *SetAnnotationsRequest) Reset() {
+	*x = SetAnnotationsRequest{}
+	mi := &file_storage_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetAnnotationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetAnnotationsRequest) ProtoMessage() {}
+
+func (x *SetAnnotationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_storage_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetAnnotationsRequest.ProtoReflect.Descriptor instead.
+func (*SetAnnotationsRequest) Descriptor() ([]byte, []int) {
+	return file_storage_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *SetAnnotationsRequest) GetMailboxId() string {
+	if x != nil {
+		return x.MailboxId
+	}
+	return ""
+}
+
+func (x *SetAnnotationsRequest) GetAnnotations() []*Annotation {
+	if x != nil {
+		return x.Annotations
+	}
+	return nil
+}
+
+func (x *SetAnnotationsRequest) GetMaxAnnotations() int32 {
+	if x != nil {
+		return x.MaxAnnotations
+	}
+	return 0
+}
+
+type SetAnnotationsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// modseq of the account after the change.
+	Modseq        uint64 `protobuf:"varint,1,opt,name=modseq,proto3" json:"modseq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetAnnotationsResponse) Reset() {
+	*x = SetAnnotationsResponse{}
+	mi := &file_storage_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetAnnotationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetAnnotationsResponse) ProtoMessage() {}
+
+func (x *SetAnnotationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_storage_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetAnnotationsResponse.ProtoReflect.Descriptor instead.
+func (*SetAnnotationsResponse) Descriptor() ([]byte, []int) {
+	return file_storage_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *SetAnnotationsResponse) GetModseq() uint64 {
+	if x != nil {
+		return x.Modseq
+	}
+	return 0
+}
+
 // AccountsRequest asks whose mailboxes the storage keeps, page by page.
 type AccountsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3891,7 +4294,7 @@ type AccountsRequest struct {
 
 func (x *AccountsRequest) Reset() {
 	*x = AccountsRequest{}
-	mi := &file_storage_proto_msgTypes[40]
+	mi := &file_storage_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3903,7 +4306,7 @@ func (x *AccountsRequest) String() string {
 func (*AccountsRequest) ProtoMessage() {}
 
 func (x *AccountsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_storage_proto_msgTypes[40]
+	mi := &file_storage_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3916,7 +4319,7 @@ func (x *AccountsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountsRequest.ProtoReflect.Descriptor instead.
 func (*AccountsRequest) Descriptor() ([]byte, []int) {
-	return file_storage_proto_rawDescGZIP(), []int{40}
+	return file_storage_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AccountsRequest) GetAfter() string {
@@ -3943,7 +4346,7 @@ type AccountsResponse struct {
 
 func (x *AccountsResponse) Reset() {
 	*x = AccountsResponse{}
-	mi := &file_storage_proto_msgTypes[41]
+	mi := &file_storage_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3955,7 +4358,7 @@ func (x *AccountsResponse) String() string {
 func (*AccountsResponse) ProtoMessage() {}
 
 func (x *AccountsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_storage_proto_msgTypes[41]
+	mi := &file_storage_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3968,7 +4371,7 @@ func (x *AccountsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountsResponse.ProtoReflect.Descriptor instead.
 func (*AccountsResponse) Descriptor() ([]byte, []int) {
-	return file_storage_proto_rawDescGZIP(), []int{41}
+	return file_storage_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AccountsResponse) GetAccounts() []string {
@@ -3992,7 +4395,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_storage_proto_msgTypes[42]
+	mi := &file_storage_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4004,7 +4407,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_storage_proto_msgTypes[42]
+	mi := &file_storage_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4017,7 +4420,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_storage_proto_rawDescGZIP(), []int{42}
+	return file_storage_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CheckRequest) GetRepair() bool {
@@ -4046,7 +4449,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_storage_proto_msgTypes[43]
+	mi := &file_storage_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4058,7 +4461,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_storage_proto_msgTypes[43]
+	mi := &file_storage_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4071,7 +4474,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_storage_proto_rawDescGZIP(), []int{43}
+	return file_storage_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CheckResponse) GetChecked() []*CheckResponse_Checked {
@@ -4102,7 +4505,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_storage_proto_msgTypes[44]
+	mi := &file_storage_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4114,7 +4517,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_storage_proto_msgTypes[44]
+	mi := &file_storage_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4127,7 +4530,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_storage_proto_rawDescGZIP(), []int{44}
+	return file_storage_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *BackupRequest) GetRemove() bool {
@@ -4147,7 +4550,7 @@ type BackupResponse struct {
 
 func (x *BackupResponse) Reset() {
 	*x = BackupResponse{}
-	mi := &file_storage_proto_msgTypes[45]
+	mi := &file_storage_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4159,7 +4562,7 @@ func (x *BackupResponse) String() string {
 func (*BackupResponse) ProtoMessage() {}
 
 func (x *BackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_storage_proto_msgTypes[45]
+	mi := &file_storage_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4172,7 +4575,7 @@ func (x *BackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
 func (*BackupResponse) Descriptor() ([]byte, []int) {
-	return file_storage_proto_rawDescGZIP(), []int{45}
+	return file_storage_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *BackupResponse) GetPath() string {
@@ -4202,7 +4605,7 @@ type DepositRequest_Target struct {
 
 func (x *DepositRequest_Target) Reset() {
 	*x = DepositRequest_Target{}
-	mi := &file_storage_proto_msgTypes[46]
+	mi := &file_storage_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4214,7 +4617,7 @@ func (x *DepositRequest_Target) String() string {
 func (*DepositRequest_Target) ProtoMessage() {}
 
 func (x *DepositRequest_Target) ProtoReflect() protoreflect.Message {
-	mi := &file_storage_proto_msgTypes[46]
+	mi := &file_storage_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4289,7 +4692,7 @@ type DepositResponse_Result struct {
 
 func (x *DepositResponse_Result) Reset() {
 	*x = DepositResponse_Result{}
-	mi := &file_storage_proto_msgTypes[47]
+	mi := &file_storage_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4301,7 +4704,7 @@ func (x *DepositResponse_Result) String() string {
 func (*DepositResponse_Result) ProtoMessage() {}
 
 func (x *DepositResponse_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_storage_proto_msgTypes[47]
+	mi := &file_storage_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4362,7 +4765,7 @@ type SnapshotResponse_Keywords struct {
 
 func (x *SnapshotResponse_Keywords) Reset() {
 	*x = SnapshotResponse_Keywords{}
-	mi := &file_storage_proto_msgTypes[48]
+	mi := &file_storage_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4374,7 +4777,7 @@ func (x *SnapshotResponse_Keywords) String() string {
 func (*SnapshotResponse_Keywords) ProtoMessage() {}
 
 func (x *SnapshotResponse_Keywords) ProtoReflect() protoreflect.Message {
-	mi := &file_storage_proto_msgTypes[48]
+	mi := &file_storage_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4430,7 +4833,7 @@ type FetchResponse_Item struct {
 
 func (x *FetchResponse_Item) Reset() {
 	*x = FetchResponse_Item{}
-	mi := &file_storage_proto_msgTypes[49]
+	mi := &file_storage_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4442,7 +4845,7 @@ func (x *FetchResponse_Item) String() string {
 func (*FetchResponse_Item) ProtoMessage() {}
 
 func (x *FetchResponse_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_storage_proto_msgTypes[49]
+	mi := &file_storage_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4534,7 +4937,7 @@ type AppendRequest_Message struct {
 
 func (x *AppendRequest_Message) Reset() {
 	*x = AppendRequest_Message{}
-	mi := &file_storage_proto_msgTypes[50]
+	mi := &file_storage_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4546,7 +4949,7 @@ func (x *AppendRequest_Message) String() string {
 func (*AppendRequest_Message) ProtoMessage() {}
 
 func (x *AppendRequest_Message) ProtoReflect() protoreflect.Message {
-	mi := &file_storage_proto_msgTypes[50]
+	mi := &file_storage_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4593,7 +4996,7 @@ type AppendRequest_Replaced struct {
 
 func (x *AppendRequest_Replaced) Reset() {
 	*x = AppendRequest_Replaced{}
-	mi := &file_storage_proto_msgTypes[51]
+	mi := &file_storage_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4605,7 +5008,7 @@ func (x *AppendRequest_Replaced) String() string {
 func (*AppendRequest_Replaced) ProtoMessage() {}
 
 func (x *AppendRequest_Replaced) ProtoReflect() protoreflect.Message {
-	mi := &file_storage_proto_msgTypes[51]
+	mi := &file_storage_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4647,7 +5050,7 @@ type CheckResponse_Checked struct {
 
 func (x *CheckResponse_Checked) Reset() {
 	*x = CheckResponse_Checked{}
-	mi := &file_storage_proto_msgTypes[52]
+	mi := &file_storage_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4659,7 +5062,7 @@ func (x *CheckResponse_Checked) String() string {
 func (*CheckResponse_Checked) ProtoMessage() {}
 
 func (x *CheckResponse_Checked) ProtoReflect() protoreflect.Message {
-	mi := &file_storage_proto_msgTypes[52]
+	mi := &file_storage_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4672,7 +5075,7 @@ func (x *CheckResponse_Checked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse_Checked.ProtoReflect.Descriptor instead.
 func (*CheckResponse_Checked) Descriptor() ([]byte, []int) {
-	return file_storage_proto_rawDescGZIP(), []int{43, 0}
+	return file_storage_proto_rawDescGZIP(), []int{48, 0}
 }
 
 func (x *CheckResponse_Checked) GetWhat() string {
@@ -4714,7 +5117,7 @@ type CheckResponse_Finding struct {
 
 func (x *CheckResponse_Finding) Reset() {
 	*x = CheckResponse_Finding{}
-	mi := &file_storage_proto_msgTypes[53]
+	mi := &file_storage_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4726,7 +5129,7 @@ func (x *CheckResponse_Finding) String() string {
 func (*CheckResponse_Finding) ProtoMessage() {}
 
 func (x *CheckResponse_Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_storage_proto_msgTypes[53]
+	mi := &file_storage_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4739,7 +5142,7 @@ func (x *CheckResponse_Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse_Finding.ProtoReflect.Descriptor instead.
 func (*CheckResponse_Finding) Descriptor() ([]byte, []int) {
-	return file_storage_proto_rawDescGZIP(), []int{43, 1}
+	return file_storage_proto_rawDescGZIP(), []int{48, 1}
 }
 
 func (x *CheckResponse_Finding) GetWhat() string {
@@ -4781,8 +5184,7 @@ var File_storage_proto protoreflect.FileDescriptor
 
 const file_storage_proto_rawDesc = "" +
 	"\n" +
-	"\rstorage.proto\x12\x14stagecoach.plugin.v1\x1a\fcommon.proto\"\xb1\n" +
-	"\n" +
+	"\rstorage.proto\x12\x14stagecoach.plugin.v1\x1a\fcommon.proto\"\xd7\v\n" +
 	"\vStorageCall\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x1f\n" +
 	"\vrequest_key\x18\x02 \x01(\tR\n" +
@@ -4802,11 +5204,13 @@ const file_storage_proto_rawDesc = "" +
 	"\aexpunge\x18\x15 \x01(\v2$.stagecoach.plugin.v1.ExpungeRequestH\x00R\aexpunge\x12=\n" +
 	"\x06search\x18\x16 \x01(\v2#.stagecoach.plugin.v1.SearchRequestH\x00R\x06search\x12:\n" +
 	"\x05quota\x18\x17 \x01(\v2\".stagecoach.plugin.v1.QuotaRequestH\x00R\x05quota\x12:\n" +
-	"\x05watch\x18\x18 \x01(\v2\".stagecoach.plugin.v1.WatchRequestH\x00R\x05watch\x12C\n" +
+	"\x05watch\x18\x18 \x01(\v2\".stagecoach.plugin.v1.WatchRequestH\x00R\x05watch\x12L\n" +
+	"\vannotations\x18\x19 \x01(\v2(.stagecoach.plugin.v1.AnnotationsRequestH\x00R\vannotations\x12V\n" +
+	"\x0fset_annotations\x18\x1a \x01(\v2+.stagecoach.plugin.v1.SetAnnotationsRequestH\x00R\x0esetAnnotations\x12C\n" +
 	"\baccounts\x18( \x01(\v2%.stagecoach.plugin.v1.AccountsRequestH\x00R\baccounts\x12:\n" +
 	"\x05check\x18) \x01(\v2\".stagecoach.plugin.v1.CheckRequestH\x00R\x05check\x12=\n" +
 	"\x06backup\x18* \x01(\v2#.stagecoach.plugin.v1.BackupRequestH\x00R\x06backupB\x04\n" +
-	"\x02op\"\xdd\t\n" +
+	"\x02op\"\x85\v\n" +
 	"\fStorageReply\x12A\n" +
 	"\adeposit\x18\n" +
 	" \x01(\v2%.stagecoach.plugin.v1.DepositResponseH\x00R\adeposit\x12T\n" +
@@ -4823,7 +5227,9 @@ const file_storage_proto_rawDesc = "" +
 	"\aexpunge\x18\x15 \x01(\v2%.stagecoach.plugin.v1.ExpungeResponseH\x00R\aexpunge\x12>\n" +
 	"\x06search\x18\x16 \x01(\v2$.stagecoach.plugin.v1.SearchResponseH\x00R\x06search\x12;\n" +
 	"\x05quota\x18\x17 \x01(\v2#.stagecoach.plugin.v1.QuotaResponseH\x00R\x05quota\x129\n" +
-	"\x05watch\x18\x18 \x01(\v2!.stagecoach.plugin.v1.ChangeEventH\x00R\x05watch\x12D\n" +
+	"\x05watch\x18\x18 \x01(\v2!.stagecoach.plugin.v1.ChangeEventH\x00R\x05watch\x12M\n" +
+	"\vannotations\x18\x19 \x01(\v2).stagecoach.plugin.v1.AnnotationsResponseH\x00R\vannotations\x12W\n" +
+	"\x0fset_annotations\x18\x1a \x01(\v2,.stagecoach.plugin.v1.SetAnnotationsResponseH\x00R\x0esetAnnotations\x12D\n" +
 	"\baccounts\x18( \x01(\v2&.stagecoach.plugin.v1.AccountsResponseH\x00R\baccounts\x12;\n" +
 	"\x05check\x18) \x01(\v2#.stagecoach.plugin.v1.CheckResponseH\x00R\x05check\x12>\n" +
 	"\x06backup\x18* \x01(\v2$.stagecoach.plugin.v1.BackupResponseH\x00R\x06backupB\x04\n" +
@@ -5109,7 +5515,32 @@ const file_storage_proto_rawDesc = "" +
 	"\x06modseq\x18\x01 \x01(\x04R\x06modseq\x12\x1f\n" +
 	"\vmailbox_ids\x18\x02 \x03(\tR\n" +
 	"mailboxIds\x12\x1c\n" +
-	"\tmailboxes\x18\x03 \x01(\bR\tmailboxes\"=\n" +
+	"\tmailboxes\x18\x03 \x01(\bR\tmailboxes\"\x83\x01\n" +
+	"\n" +
+	"Annotation\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\x12\x18\n" +
+	"\aremoved\x18\x03 \x01(\bR\aremoved\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x03R\x04size\x12\x1d\n" +
+	"\n" +
+	"mailbox_id\x18\x05 \x01(\tR\tmailboxId\"\x9f\x01\n" +
+	"\x12AnnotationsRequest\x12\x1d\n" +
+	"\n" +
+	"mailbox_id\x18\x01 \x01(\tR\tmailboxId\x12\x14\n" +
+	"\x05names\x18\x02 \x03(\tR\x05names\x12\x14\n" +
+	"\x05below\x18\x03 \x01(\bR\x05below\x12\x1b\n" +
+	"\tmax_bytes\x18\x04 \x01(\x03R\bmaxBytes\x12!\n" +
+	"\fsince_modseq\x18\x05 \x01(\x04R\vsinceModseq\"q\n" +
+	"\x13AnnotationsResponse\x12B\n" +
+	"\vannotations\x18\x01 \x03(\v2 .stagecoach.plugin.v1.AnnotationR\vannotations\x12\x16\n" +
+	"\x06modseq\x18\x02 \x01(\x04R\x06modseq\"\xa3\x01\n" +
+	"\x15SetAnnotationsRequest\x12\x1d\n" +
+	"\n" +
+	"mailbox_id\x18\x01 \x01(\tR\tmailboxId\x12B\n" +
+	"\vannotations\x18\x02 \x03(\v2 .stagecoach.plugin.v1.AnnotationR\vannotations\x12'\n" +
+	"\x0fmax_annotations\x18\x03 \x01(\x05R\x0emaxAnnotations\"0\n" +
+	"\x16SetAnnotationsResponse\x12\x16\n" +
+	"\x06modseq\x18\x01 \x01(\x04R\x06modseq\"=\n" +
 	"\x0fAccountsRequest\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\tR\x05after\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x05R\x05limit\".\n" +
@@ -5157,7 +5588,7 @@ func file_storage_proto_rawDescGZIP() []byte {
 }
 
 var file_storage_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_storage_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_storage_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_storage_proto_goTypes = []any{
 	(Flag)(0),                         // 0: stagecoach.plugin.v1.Flag
 	(MailAddress_Group)(0),            // 1: stagecoach.plugin.v1.MailAddress.Group
@@ -5202,22 +5633,27 @@ var file_storage_proto_goTypes = []any{
 	(*QuotaResponse)(nil),             // 40: stagecoach.plugin.v1.QuotaResponse
 	(*WatchRequest)(nil),              // 41: stagecoach.plugin.v1.WatchRequest
 	(*ChangeEvent)(nil),               // 42: stagecoach.plugin.v1.ChangeEvent
-	(*AccountsRequest)(nil),           // 43: stagecoach.plugin.v1.AccountsRequest
-	(*AccountsResponse)(nil),          // 44: stagecoach.plugin.v1.AccountsResponse
-	(*CheckRequest)(nil),              // 45: stagecoach.plugin.v1.CheckRequest
-	(*CheckResponse)(nil),             // 46: stagecoach.plugin.v1.CheckResponse
-	(*BackupRequest)(nil),             // 47: stagecoach.plugin.v1.BackupRequest
-	(*BackupResponse)(nil),            // 48: stagecoach.plugin.v1.BackupResponse
-	(*DepositRequest_Target)(nil),     // 49: stagecoach.plugin.v1.DepositRequest.Target
-	(*DepositResponse_Result)(nil),    // 50: stagecoach.plugin.v1.DepositResponse.Result
-	(*SnapshotResponse_Keywords)(nil), // 51: stagecoach.plugin.v1.SnapshotResponse.Keywords
-	(*FetchResponse_Item)(nil),        // 52: stagecoach.plugin.v1.FetchResponse.Item
-	(*AppendRequest_Message)(nil),     // 53: stagecoach.plugin.v1.AppendRequest.Message
-	(*AppendRequest_Replaced)(nil),    // 54: stagecoach.plugin.v1.AppendRequest.Replaced
-	(*CheckResponse_Checked)(nil),     // 55: stagecoach.plugin.v1.CheckResponse.Checked
-	(*CheckResponse_Finding)(nil),     // 56: stagecoach.plugin.v1.CheckResponse.Finding
-	(*MessageRef)(nil),                // 57: stagecoach.plugin.v1.MessageRef
-	(*Problem)(nil),                   // 58: stagecoach.plugin.v1.Problem
+	(*Annotation)(nil),                // 43: stagecoach.plugin.v1.Annotation
+	(*AnnotationsRequest)(nil),        // 44: stagecoach.plugin.v1.AnnotationsRequest
+	(*AnnotationsResponse)(nil),       // 45: stagecoach.plugin.v1.AnnotationsResponse
+	(*SetAnnotationsRequest)(nil),     // 46: stagecoach.plugin.v1.SetAnnotationsRequest
+	(*SetAnnotationsResponse)(nil),    // 47: stagecoach.plugin.v1.SetAnnotationsResponse
+	(*AccountsRequest)(nil),           // 48: stagecoach.plugin.v1.AccountsRequest
+	(*AccountsResponse)(nil),          // 49: stagecoach.plugin.v1.AccountsResponse
+	(*CheckRequest)(nil),              // 50: stagecoach.plugin.v1.CheckRequest
+	(*CheckResponse)(nil),             // 51: stagecoach.plugin.v1.CheckResponse
+	(*BackupRequest)(nil),             // 52: stagecoach.plugin.v1.BackupRequest
+	(*BackupResponse)(nil),            // 53: stagecoach.plugin.v1.BackupResponse
+	(*DepositRequest_Target)(nil),     // 54: stagecoach.plugin.v1.DepositRequest.Target
+	(*DepositResponse_Result)(nil),    // 55: stagecoach.plugin.v1.DepositResponse.Result
+	(*SnapshotResponse_Keywords)(nil), // 56: stagecoach.plugin.v1.SnapshotResponse.Keywords
+	(*FetchResponse_Item)(nil),        // 57: stagecoach.plugin.v1.FetchResponse.Item
+	(*AppendRequest_Message)(nil),     // 58: stagecoach.plugin.v1.AppendRequest.Message
+	(*AppendRequest_Replaced)(nil),    // 59: stagecoach.plugin.v1.AppendRequest.Replaced
+	(*CheckResponse_Checked)(nil),     // 60: stagecoach.plugin.v1.CheckResponse.Checked
+	(*CheckResponse_Finding)(nil),     // 61: stagecoach.plugin.v1.CheckResponse.Finding
+	(*MessageRef)(nil),                // 62: stagecoach.plugin.v1.MessageRef
+	(*Problem)(nil),                   // 63: stagecoach.plugin.v1.Problem
 }
 var file_storage_proto_depIdxs = []int32{
 	5,  // 0: stagecoach.plugin.v1.StorageCall.deposit:type_name -> stagecoach.plugin.v1.DepositRequest
@@ -5235,81 +5671,87 @@ var file_storage_proto_depIdxs = []int32{
 	32, // 12: stagecoach.plugin.v1.StorageCall.search:type_name -> stagecoach.plugin.v1.SearchRequest
 	39, // 13: stagecoach.plugin.v1.StorageCall.quota:type_name -> stagecoach.plugin.v1.QuotaRequest
 	41, // 14: stagecoach.plugin.v1.StorageCall.watch:type_name -> stagecoach.plugin.v1.WatchRequest
-	43, // 15: stagecoach.plugin.v1.StorageCall.accounts:type_name -> stagecoach.plugin.v1.AccountsRequest
-	45, // 16: stagecoach.plugin.v1.StorageCall.check:type_name -> stagecoach.plugin.v1.CheckRequest
-	47, // 17: stagecoach.plugin.v1.StorageCall.backup:type_name -> stagecoach.plugin.v1.BackupRequest
-	6,  // 18: stagecoach.plugin.v1.StorageReply.deposit:type_name -> stagecoach.plugin.v1.DepositResponse
-	9,  // 19: stagecoach.plugin.v1.StorageReply.list_mailboxes:type_name -> stagecoach.plugin.v1.ListMailboxesResponse
-	7,  // 20: stagecoach.plugin.v1.StorageReply.create_mailbox:type_name -> stagecoach.plugin.v1.Mailbox
-	7,  // 21: stagecoach.plugin.v1.StorageReply.rename_mailbox:type_name -> stagecoach.plugin.v1.Mailbox
-	13, // 22: stagecoach.plugin.v1.StorageReply.delete_mailbox:type_name -> stagecoach.plugin.v1.DeleteMailboxResponse
-	7,  // 23: stagecoach.plugin.v1.StorageReply.update_mailbox:type_name -> stagecoach.plugin.v1.Mailbox
-	17, // 24: stagecoach.plugin.v1.StorageReply.snapshot:type_name -> stagecoach.plugin.v1.SnapshotResponse
-	19, // 25: stagecoach.plugin.v1.StorageReply.fetch:type_name -> stagecoach.plugin.v1.FetchResponse
-	25, // 26: stagecoach.plugin.v1.StorageReply.append:type_name -> stagecoach.plugin.v1.AppendResponse
-	27, // 27: stagecoach.plugin.v1.StorageReply.set_flags:type_name -> stagecoach.plugin.v1.SetFlagsResponse
-	29, // 28: stagecoach.plugin.v1.StorageReply.copy:type_name -> stagecoach.plugin.v1.CopyResponse
-	31, // 29: stagecoach.plugin.v1.StorageReply.expunge:type_name -> stagecoach.plugin.v1.ExpungeResponse
-	33, // 30: stagecoach.plugin.v1.StorageReply.search:type_name -> stagecoach.plugin.v1.SearchResponse
-	40, // 31: stagecoach.plugin.v1.StorageReply.quota:type_name -> stagecoach.plugin.v1.QuotaResponse
-	42, // 32: stagecoach.plugin.v1.StorageReply.watch:type_name -> stagecoach.plugin.v1.ChangeEvent
-	44, // 33: stagecoach.plugin.v1.StorageReply.accounts:type_name -> stagecoach.plugin.v1.AccountsResponse
-	46, // 34: stagecoach.plugin.v1.StorageReply.check:type_name -> stagecoach.plugin.v1.CheckResponse
-	48, // 35: stagecoach.plugin.v1.StorageReply.backup:type_name -> stagecoach.plugin.v1.BackupResponse
-	57, // 36: stagecoach.plugin.v1.DepositRequest.message:type_name -> stagecoach.plugin.v1.MessageRef
-	49, // 37: stagecoach.plugin.v1.DepositRequest.targets:type_name -> stagecoach.plugin.v1.DepositRequest.Target
-	50, // 38: stagecoach.plugin.v1.DepositResponse.results:type_name -> stagecoach.plugin.v1.DepositResponse.Result
-	7,  // 39: stagecoach.plugin.v1.ListMailboxesResponse.mailboxes:type_name -> stagecoach.plugin.v1.Mailbox
-	16, // 40: stagecoach.plugin.v1.SnapshotRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
-	7,  // 41: stagecoach.plugin.v1.SnapshotResponse.mailbox:type_name -> stagecoach.plugin.v1.Mailbox
-	51, // 42: stagecoach.plugin.v1.SnapshotResponse.keywords:type_name -> stagecoach.plugin.v1.SnapshotResponse.Keywords
-	16, // 43: stagecoach.plugin.v1.SnapshotResponse.vanished:type_name -> stagecoach.plugin.v1.UIDRange
-	16, // 44: stagecoach.plugin.v1.FetchRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
-	52, // 45: stagecoach.plugin.v1.FetchResponse.items:type_name -> stagecoach.plugin.v1.FetchResponse.Item
-	21, // 46: stagecoach.plugin.v1.Summary.from:type_name -> stagecoach.plugin.v1.MailAddress
-	21, // 47: stagecoach.plugin.v1.Summary.sender:type_name -> stagecoach.plugin.v1.MailAddress
-	21, // 48: stagecoach.plugin.v1.Summary.reply_to:type_name -> stagecoach.plugin.v1.MailAddress
-	21, // 49: stagecoach.plugin.v1.Summary.to:type_name -> stagecoach.plugin.v1.MailAddress
-	21, // 50: stagecoach.plugin.v1.Summary.cc:type_name -> stagecoach.plugin.v1.MailAddress
-	21, // 51: stagecoach.plugin.v1.Summary.bcc:type_name -> stagecoach.plugin.v1.MailAddress
-	1,  // 52: stagecoach.plugin.v1.MailAddress.group:type_name -> stagecoach.plugin.v1.MailAddress.Group
-	23, // 53: stagecoach.plugin.v1.Part.params:type_name -> stagecoach.plugin.v1.Param
-	23, // 54: stagecoach.plugin.v1.Part.disposition_params:type_name -> stagecoach.plugin.v1.Param
-	22, // 55: stagecoach.plugin.v1.Part.children:type_name -> stagecoach.plugin.v1.Part
-	20, // 56: stagecoach.plugin.v1.Part.message:type_name -> stagecoach.plugin.v1.Summary
-	53, // 57: stagecoach.plugin.v1.AppendRequest.messages:type_name -> stagecoach.plugin.v1.AppendRequest.Message
-	54, // 58: stagecoach.plugin.v1.AppendRequest.replaces:type_name -> stagecoach.plugin.v1.AppendRequest.Replaced
-	16, // 59: stagecoach.plugin.v1.SetFlagsRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
-	2,  // 60: stagecoach.plugin.v1.SetFlagsRequest.op:type_name -> stagecoach.plugin.v1.SetFlagsRequest.Op
-	17, // 61: stagecoach.plugin.v1.SetFlagsResponse.changed:type_name -> stagecoach.plugin.v1.SnapshotResponse
-	16, // 62: stagecoach.plugin.v1.CopyRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
-	16, // 63: stagecoach.plugin.v1.ExpungeRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
-	16, // 64: stagecoach.plugin.v1.ExpungeResponse.expunged:type_name -> stagecoach.plugin.v1.UIDRange
-	34, // 65: stagecoach.plugin.v1.SearchRequest.criterion:type_name -> stagecoach.plugin.v1.Criterion
-	16, // 66: stagecoach.plugin.v1.SearchRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
-	36, // 67: stagecoach.plugin.v1.Criterion.all_of:type_name -> stagecoach.plugin.v1.CriterionList
-	36, // 68: stagecoach.plugin.v1.Criterion.any_of:type_name -> stagecoach.plugin.v1.CriterionList
-	34, // 69: stagecoach.plugin.v1.Criterion.not:type_name -> stagecoach.plugin.v1.Criterion
-	37, // 70: stagecoach.plugin.v1.Criterion.header:type_name -> stagecoach.plugin.v1.HeaderTest
-	38, // 71: stagecoach.plugin.v1.Criterion.received:type_name -> stagecoach.plugin.v1.TimeRange
-	38, // 72: stagecoach.plugin.v1.Criterion.sent:type_name -> stagecoach.plugin.v1.TimeRange
-	35, // 73: stagecoach.plugin.v1.Criterion.uids:type_name -> stagecoach.plugin.v1.UIDRanges
-	38, // 74: stagecoach.plugin.v1.Criterion.saved:type_name -> stagecoach.plugin.v1.TimeRange
-	38, // 75: stagecoach.plugin.v1.Criterion.sent_day:type_name -> stagecoach.plugin.v1.TimeRange
-	16, // 76: stagecoach.plugin.v1.UIDRanges.ranges:type_name -> stagecoach.plugin.v1.UIDRange
-	34, // 77: stagecoach.plugin.v1.CriterionList.criteria:type_name -> stagecoach.plugin.v1.Criterion
-	55, // 78: stagecoach.plugin.v1.CheckResponse.checked:type_name -> stagecoach.plugin.v1.CheckResponse.Checked
-	56, // 79: stagecoach.plugin.v1.CheckResponse.findings:type_name -> stagecoach.plugin.v1.CheckResponse.Finding
-	58, // 80: stagecoach.plugin.v1.DepositResponse.Result.problem:type_name -> stagecoach.plugin.v1.Problem
-	20, // 81: stagecoach.plugin.v1.FetchResponse.Item.summary:type_name -> stagecoach.plugin.v1.Summary
-	22, // 82: stagecoach.plugin.v1.FetchResponse.Item.structure:type_name -> stagecoach.plugin.v1.Part
-	57, // 83: stagecoach.plugin.v1.FetchResponse.Item.message:type_name -> stagecoach.plugin.v1.MessageRef
-	57, // 84: stagecoach.plugin.v1.AppendRequest.Message.message:type_name -> stagecoach.plugin.v1.MessageRef
-	85, // [85:85] is the sub-list for method output_type
-	85, // [85:85] is the sub-list for method input_type
-	85, // [85:85] is the sub-list for extension type_name
-	85, // [85:85] is the sub-list for extension extendee
-	0,  // [0:85] is the sub-list for field type_name
+	44, // 15: stagecoach.plugin.v1.StorageCall.annotations:type_name -> stagecoach.plugin.v1.AnnotationsRequest
+	46, // 16: stagecoach.plugin.v1.StorageCall.set_annotations:type_name -> stagecoach.plugin.v1.SetAnnotationsRequest
+	48, // 17: stagecoach.plugin.v1.StorageCall.accounts:type_name -> stagecoach.plugin.v1.AccountsRequest
+	50, // 18: stagecoach.plugin.v1.StorageCall.check:type_name -> stagecoach.plugin.v1.CheckRequest
+	52, // 19: stagecoach.plugin.v1.StorageCall.backup:type_name -> stagecoach.plugin.v1.BackupRequest
+	6,  // 20: stagecoach.plugin.v1.StorageReply.deposit:type_name -> stagecoach.plugin.v1.DepositResponse
+	9,  // 21: stagecoach.plugin.v1.StorageReply.list_mailboxes:type_name -> stagecoach.plugin.v1.ListMailboxesResponse
+	7,  // 22: stagecoach.plugin.v1.StorageReply.create_mailbox:type_name -> stagecoach.plugin.v1.Mailbox
+	7,  // 23: stagecoach.plugin.v1.StorageReply.rename_mailbox:type_name -> stagecoach.plugin.v1.Mailbox
+	13, // 24: stagecoach.plugin.v1.StorageReply.delete_mailbox:type_name -> stagecoach.plugin.v1.DeleteMailboxResponse
+	7,  // 25: stagecoach.plugin.v1.StorageReply.update_mailbox:type_name -> stagecoach.plugin.v1.Mailbox
+	17, // 26: stagecoach.plugin.v1.StorageReply.snapshot:type_name -> stagecoach.plugin.v1.SnapshotResponse
+	19, // 27: stagecoach.plugin.v1.StorageReply.fetch:type_name -> stagecoach.plugin.v1.FetchResponse
+	25, // 28: stagecoach.plugin.v1.StorageReply.append:type_name -> stagecoach.plugin.v1.AppendResponse
+	27, // 29: stagecoach.plugin.v1.StorageReply.set_flags:type_name -> stagecoach.plugin.v1.SetFlagsResponse
+	29, // 30: stagecoach.plugin.v1.StorageReply.copy:type_name -> stagecoach.plugin.v1.CopyResponse
+	31, // 31: stagecoach.plugin.v1.StorageReply.expunge:type_name -> stagecoach.plugin.v1.ExpungeResponse
+	33, // 32: stagecoach.plugin.v1.StorageReply.search:type_name -> stagecoach.plugin.v1.SearchResponse
+	40, // 33: stagecoach.plugin.v1.StorageReply.quota:type_name -> stagecoach.plugin.v1.QuotaResponse
+	42, // 34: stagecoach.plugin.v1.StorageReply.watch:type_name -> stagecoach.plugin.v1.ChangeEvent
+	45, // 35: stagecoach.plugin.v1.StorageReply.annotations:type_name -> stagecoach.plugin.v1.AnnotationsResponse
+	47, // 36: stagecoach.plugin.v1.StorageReply.set_annotations:type_name -> stagecoach.plugin.v1.SetAnnotationsResponse
+	49, // 37: stagecoach.plugin.v1.StorageReply.accounts:type_name -> stagecoach.plugin.v1.AccountsResponse
+	51, // 38: stagecoach.plugin.v1.StorageReply.check:type_name -> stagecoach.plugin.v1.CheckResponse
+	53, // 39: stagecoach.plugin.v1.StorageReply.backup:type_name -> stagecoach.plugin.v1.BackupResponse
+	62, // 40: stagecoach.plugin.v1.DepositRequest.message:type_name -> stagecoach.plugin.v1.MessageRef
+	54, // 41: stagecoach.plugin.v1.DepositRequest.targets:type_name -> stagecoach.plugin.v1.DepositRequest.Target
+	55, // 42: stagecoach.plugin.v1.DepositResponse.results:type_name -> stagecoach.plugin.v1.DepositResponse.Result
+	7,  // 43: stagecoach.plugin.v1.ListMailboxesResponse.mailboxes:type_name -> stagecoach.plugin.v1.Mailbox
+	16, // 44: stagecoach.plugin.v1.SnapshotRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
+	7,  // 45: stagecoach.plugin.v1.SnapshotResponse.mailbox:type_name -> stagecoach.plugin.v1.Mailbox
+	56, // 46: stagecoach.plugin.v1.SnapshotResponse.keywords:type_name -> stagecoach.plugin.v1.SnapshotResponse.Keywords
+	16, // 47: stagecoach.plugin.v1.SnapshotResponse.vanished:type_name -> stagecoach.plugin.v1.UIDRange
+	16, // 48: stagecoach.plugin.v1.FetchRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
+	57, // 49: stagecoach.plugin.v1.FetchResponse.items:type_name -> stagecoach.plugin.v1.FetchResponse.Item
+	21, // 50: stagecoach.plugin.v1.Summary.from:type_name -> stagecoach.plugin.v1.MailAddress
+	21, // 51: stagecoach.plugin.v1.Summary.sender:type_name -> stagecoach.plugin.v1.MailAddress
+	21, // 52: stagecoach.plugin.v1.Summary.reply_to:type_name -> stagecoach.plugin.v1.MailAddress
+	21, // 53: stagecoach.plugin.v1.Summary.to:type_name -> stagecoach.plugin.v1.MailAddress
+	21, // 54: stagecoach.plugin.v1.Summary.cc:type_name -> stagecoach.plugin.v1.MailAddress
+	21, // 55: stagecoach.plugin.v1.Summary.bcc:type_name -> stagecoach.plugin.v1.MailAddress
+	1,  // 56: stagecoach.plugin.v1.MailAddress.group:type_name -> stagecoach.plugin.v1.MailAddress.Group
+	23, // 57: stagecoach.plugin.v1.Part.params:type_name -> stagecoach.plugin.v1.Param
+	23, // 58: stagecoach.plugin.v1.Part.disposition_params:type_name -> stagecoach.plugin.v1.Param
+	22, // 59: stagecoach.plugin.v1.Part.children:type_name -> stagecoach.plugin.v1.Part
+	20, // 60: stagecoach.plugin.v1.Part.message:type_name -> stagecoach.plugin.v1.Summary
+	58, // 61: stagecoach.plugin.v1.AppendRequest.messages:type_name -> stagecoach.plugin.v1.AppendRequest.Message
+	59, // 62: stagecoach.plugin.v1.AppendRequest.replaces:type_name -> stagecoach.plugin.v1.AppendRequest.Replaced
+	16, // 63: stagecoach.plugin.v1.SetFlagsRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
+	2,  // 64: stagecoach.plugin.v1.SetFlagsRequest.op:type_name -> stagecoach.plugin.v1.SetFlagsRequest.Op
+	17, // 65: stagecoach.plugin.v1.SetFlagsResponse.changed:type_name -> stagecoach.plugin.v1.SnapshotResponse
+	16, // 66: stagecoach.plugin.v1.CopyRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
+	16, // 67: stagecoach.plugin.v1.ExpungeRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
+	16, // 68: stagecoach.plugin.v1.ExpungeResponse.expunged:type_name -> stagecoach.plugin.v1.UIDRange
+	34, // 69: stagecoach.plugin.v1.SearchRequest.criterion:type_name -> stagecoach.plugin.v1.Criterion
+	16, // 70: stagecoach.plugin.v1.SearchRequest.uids:type_name -> stagecoach.plugin.v1.UIDRange
+	36, // 71: stagecoach.plugin.v1.Criterion.all_of:type_name -> stagecoach.plugin.v1.CriterionList
+	36, // 72: stagecoach.plugin.v1.Criterion.any_of:type_name -> stagecoach.plugin.v1.CriterionList
+	34, // 73: stagecoach.plugin.v1.Criterion.not:type_name -> stagecoach.plugin.v1.Criterion
+	37, // 74: stagecoach.plugin.v1.Criterion.header:type_name -> stagecoach.plugin.v1.HeaderTest
+	38, // 75: stagecoach.plugin.v1.Criterion.received:type_name -> stagecoach.plugin.v1.TimeRange
+	38, // 76: stagecoach.plugin.v1.Criterion.sent:type_name -> stagecoach.plugin.v1.TimeRange
+	35, // 77: stagecoach.plugin.v1.Criterion.uids:type_name -> stagecoach.plugin.v1.UIDRanges
+	38, // 78: stagecoach.plugin.v1.Criterion.saved:type_name -> stagecoach.plugin.v1.TimeRange
+	38, // 79: stagecoach.plugin.v1.Criterion.sent_day:type_name -> stagecoach.plugin.v1.TimeRange
+	16, // 80: stagecoach.plugin.v1.UIDRanges.ranges:type_name -> stagecoach.plugin.v1.UIDRange
+	34, // 81: stagecoach.plugin.v1.CriterionList.criteria:type_name -> stagecoach.plugin.v1.Criterion
+	43, // 82: stagecoach.plugin.v1.AnnotationsResponse.annotations:type_name -> stagecoach.plugin.v1.Annotation
+	43, // 83: stagecoach.plugin.v1.SetAnnotationsRequest.annotations:type_name -> stagecoach.plugin.v1.Annotation
+	60, // 84: stagecoach.plugin.v1.CheckResponse.checked:type_name -> stagecoach.plugin.v1.CheckResponse.Checked
+	61, // 85: stagecoach.plugin.v1.CheckResponse.findings:type_name -> stagecoach.plugin.v1.CheckResponse.Finding
+	63, // 86: stagecoach.plugin.v1.DepositResponse.Result.problem:type_name -> stagecoach.plugin.v1.Problem
+	20, // 87: stagecoach.plugin.v1.FetchResponse.Item.summary:type_name -> stagecoach.plugin.v1.Summary
+	22, // 88: stagecoach.plugin.v1.FetchResponse.Item.structure:type_name -> stagecoach.plugin.v1.Part
+	62, // 89: stagecoach.plugin.v1.FetchResponse.Item.message:type_name -> stagecoach.plugin.v1.MessageRef
+	62, // 90: stagecoach.plugin.v1.AppendRequest.Message.message:type_name -> stagecoach.plugin.v1.MessageRef
+	91, // [91:91] is the sub-list for method output_type
+	91, // [91:91] is the sub-list for method input_type
+	91, // [91:91] is the sub-list for extension type_name
+	91, // [91:91] is the sub-list for extension extendee
+	0,  // [0:91] is the sub-list for field type_name
 }
 
 func init() { file_storage_proto_init() }
@@ -5334,6 +5776,8 @@ func file_storage_proto_init() {
 		(*StorageCall_Search)(nil),
 		(*StorageCall_Quota)(nil),
 		(*StorageCall_Watch)(nil),
+		(*StorageCall_Annotations)(nil),
+		(*StorageCall_SetAnnotations)(nil),
 		(*StorageCall_Accounts)(nil),
 		(*StorageCall_Check)(nil),
 		(*StorageCall_Backup)(nil),
@@ -5354,6 +5798,8 @@ func file_storage_proto_init() {
 		(*StorageReply_Search)(nil),
 		(*StorageReply_Quota)(nil),
 		(*StorageReply_Watch)(nil),
+		(*StorageReply_Annotations)(nil),
+		(*StorageReply_SetAnnotations)(nil),
 		(*StorageReply_Accounts)(nil),
 		(*StorageReply_Check)(nil),
 		(*StorageReply_Backup)(nil),
@@ -5385,7 +5831,7 @@ func file_storage_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_storage_proto_rawDesc), len(file_storage_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   54,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

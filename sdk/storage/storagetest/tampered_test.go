@@ -19,19 +19,22 @@ type tampering struct {
 	name    func(string) string
 	deposit func(ctx context.Context, s storage.Storage, req *v1.DepositRequest) (*v1.DepositResponse, error)
 
-	list     hook[*v1.ListMailboxesRequest, *v1.ListMailboxesResponse]
-	create   hook[*v1.CreateMailboxRequest, *v1.Mailbox]
-	rename   hook[*v1.RenameMailboxRequest, *v1.Mailbox]
-	delete   hook[*v1.DeleteMailboxRequest, *v1.DeleteMailboxResponse]
-	update   hook[*v1.UpdateMailboxRequest, *v1.Mailbox]
-	snapshot hook[*v1.SnapshotRequest, *v1.SnapshotResponse]
-	append   hook[*v1.AppendRequest, *v1.AppendResponse]
-	setFlags hook[*v1.SetFlagsRequest, *v1.SetFlagsResponse]
-	copy     hook[*v1.CopyRequest, *v1.CopyResponse]
-	expunge  hook[*v1.ExpungeRequest, *v1.ExpungeResponse]
-	search   hook[*v1.SearchRequest, *v1.SearchResponse]
-	fetch    func(ctx context.Context, a storage.Account, req *v1.FetchRequest, item func(*v1.FetchResponse_Item) error) error
-	watch    func(ctx context.Context, a storage.Account, req *v1.WatchRequest, event func(*v1.ChangeEvent) error) error
+	list           hook[*v1.ListMailboxesRequest, *v1.ListMailboxesResponse]
+	create         hook[*v1.CreateMailboxRequest, *v1.Mailbox]
+	rename         hook[*v1.RenameMailboxRequest, *v1.Mailbox]
+	delete         hook[*v1.DeleteMailboxRequest, *v1.DeleteMailboxResponse]
+	update         hook[*v1.UpdateMailboxRequest, *v1.Mailbox]
+	snapshot       hook[*v1.SnapshotRequest, *v1.SnapshotResponse]
+	append         hook[*v1.AppendRequest, *v1.AppendResponse]
+	setFlags       hook[*v1.SetFlagsRequest, *v1.SetFlagsResponse]
+	copy           hook[*v1.CopyRequest, *v1.CopyResponse]
+	expunge        hook[*v1.ExpungeRequest, *v1.ExpungeResponse]
+	search         hook[*v1.SearchRequest, *v1.SearchResponse]
+	fetch          func(ctx context.Context, a storage.Account, req *v1.FetchRequest, item func(*v1.FetchResponse_Item) error) error
+	annotations    hook[*v1.AnnotationsRequest, *v1.AnnotationsResponse]
+	setAnnotations hook[*v1.SetAnnotationsRequest, *v1.SetAnnotationsResponse]
+
+	watch func(ctx context.Context, a storage.Account, req *v1.WatchRequest, event func(*v1.ChangeEvent) error) error
 }
 
 // tampered is a storage with one thing wrong.

@@ -27,6 +27,42 @@ class AccountsResponse(_message.Message):
     accounts: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, accounts: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class Annotation(_message.Message):
+    __slots__ = ["mailbox_id", "name", "removed", "size", "value"]
+    MAILBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    mailbox_id: str
+    name: str
+    removed: bool
+    size: int
+    value: bytes
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[bytes] = ..., removed: bool = ..., size: _Optional[int] = ..., mailbox_id: _Optional[str] = ...) -> None: ...
+
+class AnnotationsRequest(_message.Message):
+    __slots__ = ["below", "mailbox_id", "max_bytes", "names", "since_modseq"]
+    BELOW_FIELD_NUMBER: _ClassVar[int]
+    MAILBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MODSEQ_FIELD_NUMBER: _ClassVar[int]
+    below: bool
+    mailbox_id: str
+    max_bytes: int
+    names: _containers.RepeatedScalarFieldContainer[str]
+    since_modseq: int
+    def __init__(self, mailbox_id: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., below: bool = ..., max_bytes: _Optional[int] = ..., since_modseq: _Optional[int] = ...) -> None: ...
+
+class AnnotationsResponse(_message.Message):
+    __slots__ = ["annotations", "modseq"]
+    ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
+    MODSEQ_FIELD_NUMBER: _ClassVar[int]
+    annotations: _containers.RepeatedCompositeFieldContainer[Annotation]
+    modseq: int
+    def __init__(self, annotations: _Optional[_Iterable[_Union[Annotation, _Mapping]]] = ..., modseq: _Optional[int] = ...) -> None: ...
+
 class AppendRequest(_message.Message):
     __slots__ = ["mailbox_id", "messages", "quota_bytes", "replaces"]
     class Message(_message.Message):
@@ -494,6 +530,22 @@ class SearchResponse(_message.Message):
     uids: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, uids: _Optional[_Iterable[int]] = ..., modseq: _Optional[int] = ...) -> None: ...
 
+class SetAnnotationsRequest(_message.Message):
+    __slots__ = ["annotations", "mailbox_id", "max_annotations"]
+    ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
+    MAILBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    MAX_ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
+    annotations: _containers.RepeatedCompositeFieldContainer[Annotation]
+    mailbox_id: str
+    max_annotations: int
+    def __init__(self, mailbox_id: _Optional[str] = ..., annotations: _Optional[_Iterable[_Union[Annotation, _Mapping]]] = ..., max_annotations: _Optional[int] = ...) -> None: ...
+
+class SetAnnotationsResponse(_message.Message):
+    __slots__ = ["modseq"]
+    MODSEQ_FIELD_NUMBER: _ClassVar[int]
+    modseq: int
+    def __init__(self, modseq: _Optional[int] = ...) -> None: ...
+
 class SetFlagsRequest(_message.Message):
     __slots__ = ["flags", "mailbox_id", "op", "uids", "unchanged_since"]
     class Op(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
@@ -561,9 +613,10 @@ class SnapshotResponse(_message.Message):
     def __init__(self, mailbox: _Optional[_Union[Mailbox, _Mapping]] = ..., uids: _Optional[_Iterable[int]] = ..., flags: _Optional[_Iterable[int]] = ..., modseqs: _Optional[_Iterable[int]] = ..., sizes: _Optional[_Iterable[int]] = ..., received_ms: _Optional[_Iterable[int]] = ..., keywords: _Optional[_Iterable[_Union[SnapshotResponse.Keywords, _Mapping]]] = ..., vanished: _Optional[_Iterable[_Union[UIDRange, _Mapping]]] = ..., modseq: _Optional[int] = ...) -> None: ...
 
 class StorageCall(_message.Message):
-    __slots__ = ["account", "accounts", "append", "backup", "check", "copy", "create_mailbox", "delete_mailbox", "deposit", "expunge", "fetch", "list_mailboxes", "quota", "rename_mailbox", "request_key", "search", "set_flags", "snapshot", "update_mailbox", "watch"]
+    __slots__ = ["account", "accounts", "annotations", "append", "backup", "check", "copy", "create_mailbox", "delete_mailbox", "deposit", "expunge", "fetch", "list_mailboxes", "quota", "rename_mailbox", "request_key", "search", "set_annotations", "set_flags", "snapshot", "update_mailbox", "watch"]
     ACCOUNTS_FIELD_NUMBER: _ClassVar[int]
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
     APPEND_FIELD_NUMBER: _ClassVar[int]
     BACKUP_FIELD_NUMBER: _ClassVar[int]
     CHECK_FIELD_NUMBER: _ClassVar[int]
@@ -578,12 +631,14 @@ class StorageCall(_message.Message):
     RENAME_MAILBOX_FIELD_NUMBER: _ClassVar[int]
     REQUEST_KEY_FIELD_NUMBER: _ClassVar[int]
     SEARCH_FIELD_NUMBER: _ClassVar[int]
+    SET_ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
     SET_FLAGS_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     UPDATE_MAILBOX_FIELD_NUMBER: _ClassVar[int]
     WATCH_FIELD_NUMBER: _ClassVar[int]
     account: str
     accounts: AccountsRequest
+    annotations: AnnotationsRequest
     append: AppendRequest
     backup: BackupRequest
     check: CheckRequest
@@ -598,15 +653,17 @@ class StorageCall(_message.Message):
     rename_mailbox: RenameMailboxRequest
     request_key: str
     search: SearchRequest
+    set_annotations: SetAnnotationsRequest
     set_flags: SetFlagsRequest
     snapshot: SnapshotRequest
     update_mailbox: UpdateMailboxRequest
     watch: WatchRequest
-    def __init__(self, account: _Optional[str] = ..., request_key: _Optional[str] = ..., deposit: _Optional[_Union[DepositRequest, _Mapping]] = ..., list_mailboxes: _Optional[_Union[ListMailboxesRequest, _Mapping]] = ..., create_mailbox: _Optional[_Union[CreateMailboxRequest, _Mapping]] = ..., rename_mailbox: _Optional[_Union[RenameMailboxRequest, _Mapping]] = ..., delete_mailbox: _Optional[_Union[DeleteMailboxRequest, _Mapping]] = ..., update_mailbox: _Optional[_Union[UpdateMailboxRequest, _Mapping]] = ..., snapshot: _Optional[_Union[SnapshotRequest, _Mapping]] = ..., fetch: _Optional[_Union[FetchRequest, _Mapping]] = ..., append: _Optional[_Union[AppendRequest, _Mapping]] = ..., set_flags: _Optional[_Union[SetFlagsRequest, _Mapping]] = ..., copy: _Optional[_Union[CopyRequest, _Mapping]] = ..., expunge: _Optional[_Union[ExpungeRequest, _Mapping]] = ..., search: _Optional[_Union[SearchRequest, _Mapping]] = ..., quota: _Optional[_Union[QuotaRequest, _Mapping]] = ..., watch: _Optional[_Union[WatchRequest, _Mapping]] = ..., accounts: _Optional[_Union[AccountsRequest, _Mapping]] = ..., check: _Optional[_Union[CheckRequest, _Mapping]] = ..., backup: _Optional[_Union[BackupRequest, _Mapping]] = ...) -> None: ...
+    def __init__(self, account: _Optional[str] = ..., request_key: _Optional[str] = ..., deposit: _Optional[_Union[DepositRequest, _Mapping]] = ..., list_mailboxes: _Optional[_Union[ListMailboxesRequest, _Mapping]] = ..., create_mailbox: _Optional[_Union[CreateMailboxRequest, _Mapping]] = ..., rename_mailbox: _Optional[_Union[RenameMailboxRequest, _Mapping]] = ..., delete_mailbox: _Optional[_Union[DeleteMailboxRequest, _Mapping]] = ..., update_mailbox: _Optional[_Union[UpdateMailboxRequest, _Mapping]] = ..., snapshot: _Optional[_Union[SnapshotRequest, _Mapping]] = ..., fetch: _Optional[_Union[FetchRequest, _Mapping]] = ..., append: _Optional[_Union[AppendRequest, _Mapping]] = ..., set_flags: _Optional[_Union[SetFlagsRequest, _Mapping]] = ..., copy: _Optional[_Union[CopyRequest, _Mapping]] = ..., expunge: _Optional[_Union[ExpungeRequest, _Mapping]] = ..., search: _Optional[_Union[SearchRequest, _Mapping]] = ..., quota: _Optional[_Union[QuotaRequest, _Mapping]] = ..., watch: _Optional[_Union[WatchRequest, _Mapping]] = ..., annotations: _Optional[_Union[AnnotationsRequest, _Mapping]] = ..., set_annotations: _Optional[_Union[SetAnnotationsRequest, _Mapping]] = ..., accounts: _Optional[_Union[AccountsRequest, _Mapping]] = ..., check: _Optional[_Union[CheckRequest, _Mapping]] = ..., backup: _Optional[_Union[BackupRequest, _Mapping]] = ...) -> None: ...
 
 class StorageReply(_message.Message):
-    __slots__ = ["accounts", "append", "backup", "check", "copy", "create_mailbox", "delete_mailbox", "deposit", "expunge", "fetch", "list_mailboxes", "quota", "rename_mailbox", "search", "set_flags", "snapshot", "update_mailbox", "watch"]
+    __slots__ = ["accounts", "annotations", "append", "backup", "check", "copy", "create_mailbox", "delete_mailbox", "deposit", "expunge", "fetch", "list_mailboxes", "quota", "rename_mailbox", "search", "set_annotations", "set_flags", "snapshot", "update_mailbox", "watch"]
     ACCOUNTS_FIELD_NUMBER: _ClassVar[int]
+    ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
     APPEND_FIELD_NUMBER: _ClassVar[int]
     BACKUP_FIELD_NUMBER: _ClassVar[int]
     CHECK_FIELD_NUMBER: _ClassVar[int]
@@ -620,11 +677,13 @@ class StorageReply(_message.Message):
     QUOTA_FIELD_NUMBER: _ClassVar[int]
     RENAME_MAILBOX_FIELD_NUMBER: _ClassVar[int]
     SEARCH_FIELD_NUMBER: _ClassVar[int]
+    SET_ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
     SET_FLAGS_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     UPDATE_MAILBOX_FIELD_NUMBER: _ClassVar[int]
     WATCH_FIELD_NUMBER: _ClassVar[int]
     accounts: AccountsResponse
+    annotations: AnnotationsResponse
     append: AppendResponse
     backup: BackupResponse
     check: CheckResponse
@@ -638,11 +697,12 @@ class StorageReply(_message.Message):
     quota: QuotaResponse
     rename_mailbox: Mailbox
     search: SearchResponse
+    set_annotations: SetAnnotationsResponse
     set_flags: SetFlagsResponse
     snapshot: SnapshotResponse
     update_mailbox: Mailbox
     watch: ChangeEvent
-    def __init__(self, deposit: _Optional[_Union[DepositResponse, _Mapping]] = ..., list_mailboxes: _Optional[_Union[ListMailboxesResponse, _Mapping]] = ..., create_mailbox: _Optional[_Union[Mailbox, _Mapping]] = ..., rename_mailbox: _Optional[_Union[Mailbox, _Mapping]] = ..., delete_mailbox: _Optional[_Union[DeleteMailboxResponse, _Mapping]] = ..., update_mailbox: _Optional[_Union[Mailbox, _Mapping]] = ..., snapshot: _Optional[_Union[SnapshotResponse, _Mapping]] = ..., fetch: _Optional[_Union[FetchResponse, _Mapping]] = ..., append: _Optional[_Union[AppendResponse, _Mapping]] = ..., set_flags: _Optional[_Union[SetFlagsResponse, _Mapping]] = ..., copy: _Optional[_Union[CopyResponse, _Mapping]] = ..., expunge: _Optional[_Union[ExpungeResponse, _Mapping]] = ..., search: _Optional[_Union[SearchResponse, _Mapping]] = ..., quota: _Optional[_Union[QuotaResponse, _Mapping]] = ..., watch: _Optional[_Union[ChangeEvent, _Mapping]] = ..., accounts: _Optional[_Union[AccountsResponse, _Mapping]] = ..., check: _Optional[_Union[CheckResponse, _Mapping]] = ..., backup: _Optional[_Union[BackupResponse, _Mapping]] = ...) -> None: ...
+    def __init__(self, deposit: _Optional[_Union[DepositResponse, _Mapping]] = ..., list_mailboxes: _Optional[_Union[ListMailboxesResponse, _Mapping]] = ..., create_mailbox: _Optional[_Union[Mailbox, _Mapping]] = ..., rename_mailbox: _Optional[_Union[Mailbox, _Mapping]] = ..., delete_mailbox: _Optional[_Union[DeleteMailboxResponse, _Mapping]] = ..., update_mailbox: _Optional[_Union[Mailbox, _Mapping]] = ..., snapshot: _Optional[_Union[SnapshotResponse, _Mapping]] = ..., fetch: _Optional[_Union[FetchResponse, _Mapping]] = ..., append: _Optional[_Union[AppendResponse, _Mapping]] = ..., set_flags: _Optional[_Union[SetFlagsResponse, _Mapping]] = ..., copy: _Optional[_Union[CopyResponse, _Mapping]] = ..., expunge: _Optional[_Union[ExpungeResponse, _Mapping]] = ..., search: _Optional[_Union[SearchResponse, _Mapping]] = ..., quota: _Optional[_Union[QuotaResponse, _Mapping]] = ..., watch: _Optional[_Union[ChangeEvent, _Mapping]] = ..., annotations: _Optional[_Union[AnnotationsResponse, _Mapping]] = ..., set_annotations: _Optional[_Union[SetAnnotationsResponse, _Mapping]] = ..., accounts: _Optional[_Union[AccountsResponse, _Mapping]] = ..., check: _Optional[_Union[CheckResponse, _Mapping]] = ..., backup: _Optional[_Union[BackupResponse, _Mapping]] = ...) -> None: ...
 
 class Summary(_message.Message):
     __slots__ = ["bcc", "cc", "date", "in_reply_to", "message_id", "references", "reply_to", "sender", "sent_ms", "subject", "to"]
