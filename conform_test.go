@@ -25,7 +25,7 @@ type tried struct {
 	block, facts string
 	skipped      []string
 	prepare      func(dir string) error         // what the block needs in DIR
-	serve        func(t *testing.T, dir string) // whom it talks to, until the test ends
+	serve        func(t testing.TB, dir string) // whom it talks to, until the test ends
 }
 
 const noMistakes = "configure: mistakes point at their attribute"
@@ -119,7 +119,7 @@ messages = ["DIR/verified.eml"]`,
 	"milter": {
 		block: `filter "milter" "scan" { address = "unix:DIR/milter.sock" }`,
 		facts: `wrong = { address = "address = \"localhost:8891\"" }`,
-		serve: func(t *testing.T, dir string) {
+		serve: func(t testing.TB, dir string) {
 			l, err := net.Listen("unix", filepath.Join(dir, "milter.sock"))
 			if err != nil {
 				t.Fatal(err)
@@ -140,7 +140,7 @@ messages = ["DIR/verified.eml"]`,
 	"policy": {
 		block: `filter "policy" "server" { address = "unix:DIR/policy.sock" }`,
 		facts: `wrong = { address = "address = \"private/policy\"" }`,
-		serve: func(t *testing.T, dir string) {
+		serve: func(t testing.TB, dir string) {
 			l, err := net.Listen("unix", filepath.Join(dir, "policy.sock"))
 			if err != nil {
 				t.Fatal(err)
