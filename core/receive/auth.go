@@ -48,7 +48,7 @@ func (s *Session) authenticated(ctx context.Context, mech, username string, got 
 	if err := s.tellAuth(ctx, got.GetAccount(), true); err != nil {
 		return err
 	}
-	s.identity = got
+	s.identity, s.mechanism = got, mech
 	s.conn.SetAuthUser(got.GetAccount())
 	s.log.Info().Str("user", got.GetAccount()).Str("mechanism", mech).Stringer("client", s.conn.RemoteAddr()).Msg("logged in")
 	return nil

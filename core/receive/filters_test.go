@@ -157,6 +157,36 @@ func TestLoginsAreTold(t *testing.T) {
 	}
 }
 
+// A filter knows by which port a client came, and how it logged in.
+func TestClientIsDescribed(t *testing.T) {
+	w := &witness{}
+	r := newRig(t, func(p *Policy, _ *server.Config) { p.Filters = w.chain(v1.FilterInterest_JUDGE, v1.FilterEvent_MAIL) })
+	c := r.client(t)
+	if err := c.Mail("meg@ryan.example", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Reset(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Auth(sasl.NewPlainClient("", "meg@ryan.example", "sleepless")); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Mail("meg@ryan.example", nil); err != nil {
+		t.Fatal(err)
+	}
+	asked := w.of(v1.FilterEvent_MAIL)
+	if len(asked) != 2 {
+		t.Fatalf("asked %v", asked)
+	}
+	before, after := asked[0].GetEnvelope().GetClient(), asked[1].GetEnvelope().GetClient()
+	if before.GetPort() == 0 || before.GetPort() != after.GetPort() {
+		t.Errorf("port %d, then %d", before.GetPort(), after.GetPort())
+	}
+	if before.GetAuthMechanism() != "" || after.GetAuthMechanism() != "PLAIN" {
+		t.Errorf("mechanism %q, then %q", before.GetAuthMechanism(), after.GetAuthMechanism())
+	}
+}
+
 // A recipient that a filter holds or discards when it is named has no say over
 // the others; recipients that a filter adds do not take a client's index.
 func TestRecipientsOneByOne(t *testing.T) {

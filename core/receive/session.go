@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -28,7 +29,9 @@ type Session struct {
 	backend  *Backend
 	conn     *server.Conn
 	identity *v1.AuthenticateResponse
-	log      zerolog.Logger
+	// mechanism by which it was told.
+	mechanism string
+	log       zerolog.Logger
 	// tags and standing are what filters said of the connection: they hold for
 	// each of its transactions.
 	tags     map[string]*v1.Tag
@@ -57,6 +60,12 @@ func (s *Session) client() *v1.Client {
 	c := &v1.Client{
 		Ip: s.conn.RemoteIP().String(), Hello: s.conn.Hello().Name, User: s.conn.AuthUser(),
 		Listener: s.Ref, Protocol: s.conn.Protocol(), Rdns: s.name.known(), Early: s.conn.Early(),
+	}
+	if c.User != "" {
+		c.AuthMechanism = s.mechanism
+	}
+	if a, ok := s.conn.RemoteAddr().(*net.TCPAddr); ok {
+		c.Port = int32(a.Port)
 	}
 	if !s.conn.RemoteIP().IsValid() {
 		c.Ip = ""

@@ -39,7 +39,7 @@ func (f *Filter) facts(ev *filter.Event) protocol.Macros {
 		m["r"] = c.GetProtocol()
 	}
 	for name, value := range map[string]string{
-		"s": c.GetHello(), "{auth_authen}": c.GetUser(), "{auth_author}": e.GetParameters().GetAuth(),
+		"s": c.GetHello(), "{auth_authen}": c.GetUser(), "{auth_type}": c.GetAuthMechanism(), "{auth_author}": e.GetParameters().GetAuth(),
 		"{tls_version}": strings.Replace(c.GetTlsVersion(), "TLS ", "TLSv", 1), "{cipher}": c.GetTlsCipher(), "{cipher_bits}": bits(c.GetTlsCipher()),
 	} {
 		if value != "" {

@@ -124,7 +124,7 @@ func TestWhatTheMilterHears(t *testing.T) {
 	})
 	call.Envelope.Parameters = &v1.MailParameters{Body: "8BITMIME", DeclaredSize: 700, DsnReturn: "HDRS", EnvelopeId: "a+b", Smtputf8: true, Auth: "tom@hanks.example"}
 	c := call.Envelope.Client
-	c.Rdns, c.User, c.Tls, c.TlsVersion, c.TlsCipher = "mx.hanks.example", "tom", true, "TLS 1.3", "TLS_AES_128_GCM_SHA256"
+	c.Rdns, c.User, c.AuthMechanism, c.Tls, c.TlsVersion, c.TlsCipher = "mx.hanks.example", "tom", "PLAIN", true, "TLS 1.3", "TLS_AES_128_GCM_SHA256"
 	if _, err := filter(t, address, `macros = { "{daemon_name}" = "MTA" }`)(call); err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ D C j=mx.ryan.example _=mx.hanks.example [192.0.2.1] v=Stagecoach {daemon_name}=
 C mx.hanks.example 4 50124 192.0.2.1
 D H {tls_version}=TLSv1.3 {cipher}=TLS_AES_128_GCM_SHA256 {cipher_bits}=128
 H mx.hanks.example
-D M i=test.1 {auth_authen}=tom {auth_author}=tom@hanks.example {mail_addr}=tom@hanks.example {mail_host}=hanks.example {mail_mailer}=esmtp
+D M i=test.1 {auth_type}=PLAIN {auth_authen}=tom {auth_author}=tom@hanks.example {mail_addr}=tom@hanks.example {mail_host}=hanks.example {mail_mailer}=esmtp
 M <tom@hanks.example> SIZE=700 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=a+2Bb AUTH=tom@hanks.example
 D R i=test.1 {rcpt_addr}=meg@ryan.example {rcpt_host}=ryan.example {rcpt_mailer}=esmtp
 R <meg@ryan.example>

@@ -63,8 +63,8 @@ func (p *pool) take(c client, transaction string) *link {
 		switch {
 		case l.tx != nil && l.tx.id == transaction && l.client == c:
 			r = 3
-		case l.connected && l.client == c && (l.tx == nil || transaction != ""):
-			r = 2
+		case l.connected && l.client == c && (l.tx == nil || c.port > 0 && transaction != ""):
+			r = 2 // by its port a client is one connection, and in no other transaction
 		case l.tx == nil && l.conn.CanServeAnother():
 			r = 1
 		}

@@ -150,7 +150,7 @@ func TestRequest(t *testing.T) {
 	ask := asking(t, s, `states = ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "END-OF-MESSAGE"]`, `context = "mx"`)
 	rcpt := sdktest.Rcpt("meg@ryan.example")
 	c := rcpt.Envelope.Client
-	c.Rdns, c.User, c.TlsVersion, c.TlsCipher, c.Protocol = "mx.hanks.example", "tom", "TLS 1.3", "TLS_AES_256_GCM_SHA384", "ESMTPSA"
+	c.Rdns, c.User, c.AuthMechanism, c.TlsVersion, c.TlsCipher, c.Protocol = "mx.hanks.example", "tom", "PLAIN", "TLS 1.3", "TLS_AES_256_GCM_SHA384", "ESMTPSA"
 	rcpt.Envelope.Sender = "tom\n@hanks.example"
 	rcpt.Envelope.Parameters = &v1.MailParameters{DeclaredSize: 700, Auth: "tom@hanks.example"}
 	for _, call := range []*v1.FilterCall{
@@ -171,7 +171,7 @@ func TestRequest(t *testing.T) {
 	for name, want := range map[string]string{
 		"request": "smtpd_access_policy", "protocol_name": "ESMTP", "client_address": "192.0.2.1", "client_name": "mx.hanks.example", "client_port": "50124",
 		"reverse_client_name": "mx.hanks.example", "helo_name": "mx.hanks.example", "sender": "tom?@hanks.example", "recipient": "meg@ryan.example",
-		"instance": "test.1", "size": "700", "sasl_username": "tom", "sasl_sender": "tom@hanks.example", "encryption_protocol": "TLSv1.3",
+		"instance": "test.1", "size": "700", "sasl_username": "tom", "sasl_method": "PLAIN", "sasl_sender": "tom@hanks.example", "encryption_protocol": "TLSv1.3",
 		"encryption_cipher": "TLS_AES_256_GCM_SHA384", "encryption_keysize": "256", "policy_context": "mx", "queue_id": "", "stress": "",
 	} {
 		if got, there := asked[3][name]; got != want || !there {

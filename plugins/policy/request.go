@@ -84,7 +84,7 @@ func (f *Filter) request(state string, e *v1.Envelope, r *v1.Recipient) []byte {
 		{"sender", e.GetSender()}, {"recipient", r.GetAddress()}, {"recipient_count", strconv.Itoa(count)},
 		{"queue_id", e.GetQueueId()}, {"instance", e.GetTransaction()}, {"size", strconv.FormatInt(size, 10)},
 		{"etrn_domain", ""}, {"stress", ""},
-		{"sasl_method", ""}, {"sasl_username", c.GetUser()}, {"sasl_sender", e.GetParameters().GetAuth()},
+		{"sasl_method", c.GetAuthMechanism()}, {"sasl_username", c.GetUser()}, {"sasl_sender", e.GetParameters().GetAuth()},
 		{"ccert_subject", ""}, {"ccert_issuer", ""}, {"ccert_fingerprint", ""}, {"ccert_pubkey_fingerprint", ""},
 		{"encryption_protocol", strings.Replace(c.GetTlsVersion(), "TLS ", "TLSv", 1)}, {"encryption_cipher", c.GetTlsCipher()}, {"encryption_keysize", keySize(c.GetTlsCipher())},
 		{"policy_context", f.Context},

@@ -597,7 +597,10 @@ type Client struct {
 	// early: the client spoke before its turn, before the banner or behind EHLO before
 	// the reply to it, as programs do that do not read what a server says. Known from
 	// HELLO on.
-	Early         bool `protobuf:"varint,11,opt,name=early,proto3" json:"early,omitempty"`
+	Early bool `protobuf:"varint,11,opt,name=early,proto3" json:"early,omitempty"`
+	// auth_mechanism is the SASL mechanism by which user logged in ("PLAIN"); empty if
+	// nobody did.
+	AuthMechanism string `protobuf:"bytes,12,opt,name=auth_mechanism,json=authMechanism,proto3" json:"auth_mechanism,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -707,6 +710,13 @@ func (x *Client) GetEarly() bool {
 		return x.Early
 	}
 	return false
+}
+
+func (x *Client) GetAuthMechanism() string {
+	if x != nil {
+		return x.AuthMechanism
+	}
+	return ""
 }
 
 // Tag is a typed value that filters set and `when` reads as tags.NAME.
@@ -1181,7 +1191,7 @@ const file_common_proto_rawDesc = "" +
 	"\x06notify\x18\x03 \x03(\tR\x06notify\x12-\n" +
 	"\x12original_recipient\x18\x04 \x01(\tR\x11originalRecipient\x12\x18\n" +
 	"\aaccount\x18\x05 \x01(\tR\aaccount\x12\x16\n" +
-	"\x06detail\x18\x06 \x01(\tR\x06detail\"\x8a\x02\n" +
+	"\x06detail\x18\x06 \x01(\tR\x06detail\"\xb1\x02\n" +
 	"\x06Client\x12\x0e\n" +
 	"\x02ip\x18\x01 \x01(\tR\x02ip\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\x05R\x04port\x12\x14\n" +
@@ -1196,7 +1206,8 @@ const file_common_proto_rawDesc = "" +
 	"\blistener\x18\t \x01(\tR\blistener\x12\x1a\n" +
 	"\bprotocol\x18\n" +
 	" \x01(\tR\bprotocol\x12\x14\n" +
-	"\x05early\x18\v \x01(\bR\x05early\"\xbb\x01\n" +
+	"\x05early\x18\v \x01(\bR\x05early\x12%\n" +
+	"\x0eauth_mechanism\x18\f \x01(\tR\rauthMechanism\"\xbb\x01\n" +
 	"\x03Tag\x12\x14\n" +
 	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x12\x18\n" +
 	"\x06number\x18\x02 \x01(\x01H\x00R\x06number\x12\x14\n" +

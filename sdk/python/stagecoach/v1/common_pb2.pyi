@@ -7,7 +7,8 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Client(_message.Message):
-    __slots__ = ["early", "hello", "ip", "listener", "port", "protocol", "rdns", "tls", "tls_cipher", "tls_version", "user"]
+    __slots__ = ["auth_mechanism", "early", "hello", "ip", "listener", "port", "protocol", "rdns", "tls", "tls_cipher", "tls_version", "user"]
+    AUTH_MECHANISM_FIELD_NUMBER: _ClassVar[int]
     EARLY_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     IP_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +20,7 @@ class Client(_message.Message):
     TLS_FIELD_NUMBER: _ClassVar[int]
     TLS_VERSION_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
+    auth_mechanism: str
     early: bool
     hello: str
     ip: str
@@ -30,7 +32,7 @@ class Client(_message.Message):
     tls_cipher: str
     tls_version: str
     user: str
-    def __init__(self, ip: _Optional[str] = ..., port: _Optional[int] = ..., hello: _Optional[str] = ..., rdns: _Optional[str] = ..., user: _Optional[str] = ..., tls: bool = ..., tls_version: _Optional[str] = ..., tls_cipher: _Optional[str] = ..., listener: _Optional[str] = ..., protocol: _Optional[str] = ..., early: bool = ...) -> None: ...
+    def __init__(self, ip: _Optional[str] = ..., port: _Optional[int] = ..., hello: _Optional[str] = ..., rdns: _Optional[str] = ..., user: _Optional[str] = ..., tls: bool = ..., tls_version: _Optional[str] = ..., tls_cipher: _Optional[str] = ..., listener: _Optional[str] = ..., protocol: _Optional[str] = ..., early: bool = ..., auth_mechanism: _Optional[str] = ...) -> None: ...
 
 class Envelope(_message.Message):
     __slots__ = ["client", "parameters", "queue_id", "received_ms", "recipients", "sender", "size", "tags", "transaction"]
