@@ -222,6 +222,7 @@ messages = ["DIR/verified.eml"]`,
 		block:   `filter "attachments" "strict" {}`,
 		facts:   `wrong = { max_depth = "max_depth = 0" }`,
 		skipped: []string{"edits: fit the message"},
+	},
 	"srs": {
 		block: `filter "srs" "forwarded" {
   domain  = "ryan.example"
