@@ -344,6 +344,11 @@ func (ss *session) enable(cmd *command) error {
 			ss.uidOnly = true
 		case "UTF8=ACCEPT":
 			ss.out.utf8 = true
+		case "METADATA":
+			if !ss.annotates() || ss.watchAnnotations() != nil {
+				continue
+			}
+			ss.metadata = true
 		default:
 			continue
 		}

@@ -16,9 +16,6 @@ import (
 
 // Limits of what one command may be.
 const (
-	// maxCommand is its text with all literals but messages: 30 fields of ID, or
-	// a set of some thousand numbers.
-	maxCommand = 64 << 10
 	// maxContinuation is a line that answers "+", or a literal before the login.
 	maxContinuation = 12 << 10
 	maxTag          = 64
@@ -63,7 +60,7 @@ type framing struct {
 
 // readCommand reads the next command; nil if there was none to run.
 func (c *conn) readCommand() (*command, error) {
-	line, err := c.firstLine(maxCommand)
+	line, err := c.firstLine(c.maxCommand())
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +77,7 @@ func (c *conn) readCommand() (*command, error) {
 		}
 		more, err := f.literal(l)
 		if err == nil && more {
-			scratch, err = c.readLine(scratch[:0], maxCommand)
+			scratch, err = c.readLine(scratch[:0], c.maxCommand())
 			line = scratch
 		}
 		if err != nil || !more {
@@ -100,12 +97,15 @@ func (c *conn) readCommand() (*command, error) {
 	return f.cmd, nil
 }
 
+// maxCommand is a command's text with all literals but messages.
+func (c *conn) maxCommand() int { return int(c.server.config.MaxCommand) }
+
 // keep adds a line to the text.
 func (f *framing) keep(line []byte) {
 	switch {
 	case f.refused != nil:
-	case len(f.text)+len(line) > maxCommand:
-		f.refuse(imap.ResponseCodeTooBig, "The command is longer than %d octets", maxCommand)
+	case len(f.text)+len(line) > f.c.maxCommand():
+		f.refuse(imap.ResponseCodeTooBig, "The command is longer than %d octets", f.c.maxCommand())
 	default:
 		f.text = append(f.text, line...)
 	}
@@ -225,15 +225,17 @@ func (f *framing) admit(l announced, aside bool) {
 		f.refuse(imap.ResponseCodeTooBig, "Messages are limited to %d octets", limit)
 	case aside && (f.uploaded+l.size > 4*limit || len(f.cmd.blobs) >= maxBlobs):
 		f.refuse(imap.ResponseCodeTooBig, "One command brings at most %d pieces and %d octets", maxBlobs, 4*limit)
-	case !aside && (l.size > maxCommand || len(f.text)+int(l.size) > maxCommand):
-		f.refuse(imap.ResponseCodeTooBig, "Literals are limited to %d octets here, with the whole command", maxCommand)
+	case f.cmd.name == "SETMETADATA" && l.size > int64(f.c.server.config.MaxAnnotation):
+		f.refuse(imap.ResponseCode(fmt.Sprintf("METADATA MAXSIZE %d", f.c.server.config.MaxAnnotation)), "A value is too long")
+	case !aside && (l.size > int64(f.c.maxCommand()) || len(f.text)+int(l.size) > f.c.maxCommand()):
+		f.refuse(imap.ResponseCodeTooBig, "Literals are limited to %d octets here, with the whole command", f.c.maxCommand())
 	}
 }
 
 // drain throws a refused literal away that is on its way already (RFC 7888), up
 // to what would have been taken.
 func (f *framing) drain(size int64) error {
-	limit := int64(maxCommand)
+	limit := int64(f.c.maxCommand())
 	if f.c.loggedIn {
 		limit = max(limit, int64(f.c.server.config.MaxMessage))
 	}

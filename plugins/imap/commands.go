@@ -28,6 +28,8 @@ var commands = map[string]handler{
 	"STATUS":         {in: known | selected, run: (*session).status},
 	"GETQUOTA":       {in: known | selected, run: (*session).getQuota},
 	"GETQUOTAROOT":   {in: known | selected, run: (*session).getQuotaRoot},
+	"GETMETADATA":    {in: known | selected, run: (*session).getMetadata},
+	"SETMETADATA":    {in: known | selected, run: (*session).setMetadata},
 	"APPEND":         {in: known | selected, run: (*session).append},
 	"IDLE":           {in: known | selected, run: (*session).idle},
 	"NOTIFY":         {in: known | selected, run: (*session).notify},
@@ -72,6 +74,9 @@ func (ss *session) capabilities() string {
 	if ss.account != "" {
 		for _, c := range announcedCaps {
 			b += " " + c
+		}
+		if ss.annotates() {
+			b += " METADATA"
 		}
 		if !ss.isCompressed() {
 			b += " COMPRESS=DEFLATE"

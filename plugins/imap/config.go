@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/stagecoach-mta/stagecoach/sdk/schema"
+	"github.com/stagecoach-mta/stagecoach/sdk/storage"
 )
 
 // Config of an access "imap" block.
@@ -20,6 +21,10 @@ type Config struct {
 	WriteTimeout          time.Duration `hcl:"write_timeout,optional" doc:"Time within which the client must take a piece of at most 64 KiB." semantic:"duration" example:"1m"`
 	StorageTimeout        time.Duration `hcl:"storage_timeout,optional" doc:"Time that the storage has for one request, other than streaming messages." semantic:"duration" example:"1m"`
 	MaxMessage            schema.Size   `hcl:"max_message,optional" doc:"Largest message that APPEND takes." semantic:"size" example:"50MB"`
+	MaxCommand            schema.Size   `hcl:"max_command,optional" doc:"Longest command, with all its lines and literals but the messages of APPEND and REPLACE. Before the login a literal has 12 KiB at most." semantic:"size" example:"64KB"`
+	MaxAnnotation         schema.Size   `hcl:"max_annotation,optional" doc:"Largest value of an annotation (METADATA)." semantic:"size" example:"32KB"`
+	MaxAnnotations        int           `hcl:"max_annotations,optional" doc:"Annotations of one mailbox, and of an account beside those of its mailboxes." example:"100"`
+	Admin                 string        `hcl:"admin,optional" doc:"How users reach the administrator, a URI: the annotation /shared/admin of the server." example:"mailto:postmaster@ryan.example"`
 }
 
 // DefaultConfig has the values of a block that says nothing.
@@ -37,6 +42,9 @@ func DefaultConfig() Config {
 		WriteTimeout:          time.Minute,
 		StorageTimeout:        time.Minute,
 		MaxMessage:            50 << 20,
+		MaxCommand:            64 << 10,
+		MaxAnnotation:         32 << 10,
+		MaxAnnotations:        100,
 	}
 }
 
@@ -58,6 +66,15 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxMessage < 1 || c.MaxMessage > 1<<32-1 {
 		return schema.Errorf(schema.Path("max_message"), "max_message must be between 1 and %d octets", uint32(1<<32-1))
+	}
+	if c.MaxCommand < 16<<10 || c.MaxCommand > 16<<20 {
+		return schema.Errorf(schema.Path("max_command"), "max_command must be between 16KB and 16MB")
+	}
+	if c.MaxAnnotation < 1 || c.MaxAnnotation > min(c.MaxCommand-4<<10, storage.MaxAnnotation) {
+		return schema.Errorf(schema.Path("max_annotation"), "max_annotation must be between 1 and %d octets: it is a part of one command, so max_command must be larger", min(c.MaxCommand-4<<10, storage.MaxAnnotation))
+	}
+	if c.MaxAnnotations < 1 || c.MaxAnnotations > 1000 {
+		return schema.Errorf(schema.Path("max_annotations"), "max_annotations must be between 1 and 1000")
 	}
 	return nil
 }

@@ -73,6 +73,9 @@ func FuzzSession(f *testing.F) {
 		"b SELECT INBOX\r\nc STORE 1 (UNCHANGEDSINCE 0) +FLAGS.SILENT (\\Seen a)\r\nd MOVE 1 INBOX\r\ne REPLACE 1 INBOX ~{3+}\r\na\x00b\r\n",
 		"b IDLE\r\nDONE\r\nc ID (\"a\" NIL)\r\nd GETQUOTAROOT INBOX\r\ne UNAUTHENTICATE\r\nf AUTHENTICATE PLAIN AGEAYg==\r\n",
 		"b CREATE &AOQ- (USE (\\Archive))\r\nc RENAME &AOQ- {3+}\r\nx/y\r\nd STATUS x/y (HIGHESTMODSEQ DELETED-STORAGE)\r\n",
+		"b SETMETADATA INBOX (/private/a ~{3+}\r\na\x00b /shared/b NIL)\r\nc ENABLE METADATA\r\nd GETMETADATA (DEPTH 1 MAXSIZE 2) INBOX (/private /shared)\r\ne SETMETADATA \"\" (/private/x {1+}\r\ny)\r\nf GETMETADATA Sent (DEPTH infinity) /private/specialuse\r\n",
+		"b UNAUTHENTICATE\r\nc AUTHENTICATE OAUTHBEARER biwsAWF1dGg9QmVhcmVyIHBlYXJsAQE=\r\nAQ==\r\nd AUTHENTICATE XOAUTH2\r\ndXNlcj1tZWcBYXV0aD1CZWFyZXIgcAEB\r\n\r\n",
+		"b NOTIFY SET (personal (MailboxMetadataChange ServerMetadataChange))\r\nc SETMETADATA INBOX (/shared/a \"x\")\r\nd NOOP\r\n",
 		"b NOTIFY SET STATUS (selected (MessageNew (uid body[1]) MessageExpunge FlagChange)) (subtree (a b) (MailboxName))\r\nc SELECT INBOX\r\nd SORT RETURN (UPDATE PARTIAL -1:-2) (ARRIVAL) UTF-8 SEEN\r\ne STORE 1 FLAGS (\\Seen)\r\nf CANCELUPDATE \"d\"\r\ng ENABLE UIDONLY\r\n",
 	} {
 		f.Add(text)

@@ -15,6 +15,8 @@ type events struct {
 	// messages: MessageNew and MessageExpunge, which come together; flags:
 	// FlagChange; names: MailboxName; subscriptions: SubscriptionChange.
 	messages, flags, names, subscriptions bool
+	// annotations: MailboxMetadataChange; server: ServerMetadataChange.
+	annotations, server bool
 	// fetch is what MessageNew wants of each new message.
 	fetch *fetchItems
 }
@@ -44,7 +46,24 @@ const (
 	maxNames  = 500
 )
 
-var errBadEvent = no(imap.ResponseCode("BADEVENT (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange)"), "Not all of these events are known here")
+const (
+	badEvents   = "BADEVENT (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange)"
+	badMetadata = "BADEVENT (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange MailboxMetadataChange ServerMetadataChange)"
+)
+
+// badEvent names the events that are known here.
+func (ss *session) badEvent() error {
+	code := imap.ResponseCode(badEvents)
+	if ss.annotates() {
+		code = badMetadata
+	}
+	return no(code, "Not all of these events are known here")
+}
+
+// wantsMetadata: some group asks for changed annotations.
+func (w *watching) wantsMetadata() bool {
+	return slices.ContainsFunc(w.groups, func(g group) bool { return g.events.annotations || g.events.server })
+}
 
 // notify is NOTIFY.
 func (ss *session) notify(cmd *command) error {
@@ -84,8 +103,8 @@ func (ss *session) notify(cmd *command) error {
 	if err := cmd.end(); err != nil {
 		return err
 	}
-	if !known {
-		return errBadEvent
+	if !known || w.wantsMetadata() && !ss.annotates() {
+		return ss.badEvent()
 	}
 	return ss.watch(w, status)
 }
@@ -145,6 +164,10 @@ func (g *group) takeEvents(p *wire.Parser) (known bool) {
 			g.events.names = true
 		case "SUBSCRIPTIONCHANGE":
 			g.events.subscriptions = true
+		case "MAILBOXMETADATACHANGE":
+			g.events.annotations = true
+		case "SERVERMETADATACHANGE":
+			g.events.server = true
 		default:
 			known = false
 		}
@@ -193,6 +216,12 @@ func (ss *session) watch(w *watching, status bool) error {
 	ss.watching = w
 	w.changes.listen()
 	ss.listenToBox()
+	if w.wantsMetadata() {
+		if err := ss.watchAnnotations(); err != nil {
+			return err
+		}
+		ss.annotations.changes.listen()
+	}
 	return nil
 }
 
@@ -200,6 +229,9 @@ func (ss *session) unwatch() {
 	if ss.watching != nil {
 		ss.s.feeds.leave(ss.watching.changes)
 		ss.watching = nil
+		if ss.annotations != nil {
+			ss.annotations.changes.deaf()
+		}
 	}
 	if ss.changes != nil {
 		ss.changes.deaf()
@@ -261,6 +293,7 @@ func (ss *session) notifyStatus(m *v1.Mailbox, e *events) {
 
 // tellUnasked tells what NOTIFY asked for, between commands and in IDLE.
 func (ss *session) tellUnasked() {
+	ss.tellAnnotations()
 	w := ss.watching
 	if w == nil {
 		return

@@ -33,6 +33,8 @@ type Server struct {
 	recents recents
 	scram   login.SCRAM
 	bearer  login.Bearer
+	// annotates remembers whether the storage keeps annotations.
+	annotates login.Offer
 	// progressEvery is the constant of that name, but in tests.
 	progressEvery time.Duration
 	ctx           context.Context

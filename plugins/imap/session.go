@@ -35,7 +35,7 @@ type session struct {
 	account string
 	store   storage.Account
 	// enabled extensions (RFC 5161), and CONDSTORE, which any use of it enables.
-	rev2, condstore, qresync, uidOnly bool
+	rev2, condstore, qresync, uidOnly, metadata bool
 
 	// The selected mailbox, if there is one.
 	box      *view
@@ -49,6 +49,8 @@ type session struct {
 	watching *watching
 	// ahead of the next STATUS.
 	ahead ahead
+	// annotations that changed are told of.
+	annotations *annotationsWatch
 	// lastWords end the session after the reply at hand.
 	lastWords string
 }
@@ -102,12 +104,13 @@ func (ss *session) close() {
 func (ss *session) forget() {
 	ss.leaveBox()
 	ss.unwatch()
+	ss.unwatchAnnotations()
 	if ss.account != "" {
 		ss.s.gate.Part(ss.account)
 	}
 	ss.account, ss.store, ss.loggedIn = "", nil, false
 	ss.ahead.list.Store(nil)
-	ss.rev2, ss.condstore, ss.qresync, ss.uidOnly, ss.out.utf8 = false, false, false, false, false
+	ss.rev2, ss.condstore, ss.qresync, ss.uidOnly, ss.metadata, ss.out.utf8 = false, false, false, false, false, false
 }
 
 // bye ends the session with a word (RFC 9051 section 7.1.5).

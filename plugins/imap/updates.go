@@ -19,6 +19,7 @@ func (ss *session) poll(cmd *command, expunges bool) {
 	if w := ss.watching; w != nil && w.changes.pending.Swap(false) {
 		ss.tellMailboxes(w)
 	}
+	ss.tellAnnotations()
 	if ss.box == nil {
 		return
 	}
@@ -163,6 +164,14 @@ func (ss *session) idle(cmd *command) error {
 		defer func() {
 			ss.changes.deaf()
 			ss.listenToBox()
+		}()
+	}
+	if ss.annotations != nil {
+		ss.annotations.changes.listen()
+		defer func() {
+			if ss.watching == nil || !ss.watching.wantsMetadata() {
+				ss.annotations.changes.deaf()
+			}
 		}()
 	}
 	for {

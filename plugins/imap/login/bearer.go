@@ -13,12 +13,12 @@ import (
 type Bearer struct {
 	Directory directory.Directory
 
-	offer offer
+	offer Offer
 }
 
 // Offered tells whether the directory verifies tokens.
 func (b *Bearer) Offered(ctx context.Context) bool {
-	return b.offer.made(ctx, func(ctx context.Context) error {
+	return b.offer.Made(ctx, func(ctx context.Context) error {
 		_, err := directory.VerifyToken(ctx, b.Directory, &v1.VerifyTokenRequest{})
 		return err
 	})

@@ -24,20 +24,21 @@ const Mechanism = "SCRAM-SHA-256"
 type SCRAM struct {
 	Directory directory.Directory
 
-	offer offer
+	offer Offer
 }
 
 // Offered tells whether the directory has verifiers at all: a mechanism that nobody
 // could use must not be offered, because clients choose it first.
 func (s *SCRAM) Offered(ctx context.Context) bool {
-	return s.offer.made(ctx, func(ctx context.Context) error {
+	return s.offer.Made(ctx, func(ctx context.Context) error {
 		_, err := s.Directory.Credentials(ctx, &v1.CredentialsRequest{Username: "nobody", Mechanism: Mechanism})
 		return err
 	})
 }
 
-// offer remembers whether the directory can do something.
-type offer struct {
+// Offer remembers for a minute whether something that is called can do what is to be
+// offered. Its method may be called concurrently.
+type Offer struct {
 	mu    sync.Mutex
 	can   bool
 	asked time.Time
@@ -46,7 +47,8 @@ type offer struct {
 // fresh is how long an answer is believed.
 const fresh = time.Minute
 
-func (o *offer) made(ctx context.Context, ask func(context.Context) error) bool {
+// Made asks, if it does not know. NOT_FOUND and DENIED are answers of one that can.
+func (o *Offer) Made(ctx context.Context, ask func(context.Context) error) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.asked.IsZero() && time.Since(o.asked) < fresh {
