@@ -426,7 +426,7 @@ modules {{ path = "/usr/share/rspamd/plugins/milter_headers.lua"; }}
 milter_headers {{ use = ["x-spamd-result"]; skip_local = false; }}
 """)
     scan = Daemon("rspamd", folder, "rspamd", "-f", "-c", config, *(f"--var={name}={folder}" for name in ("RUNDIR", "DBDIR", "LOGDIR")), there=connects(place))
-    block = milter("rspamd", f"inet:{place}@{HOST}", 'early = ["connect", "helo", "mail", "rcpt"]')
+    block = milter("rspamd", f"inet:{place}@{HOST}", 'reuse = true\n  early = ["connect", "helo", "mail", "rcpt"]')
     with scan:
         with private("milter_rspamd", mx="filters = [filter.milter.rspamd]", extra=block):
             mail = new_mail()

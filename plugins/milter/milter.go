@@ -31,6 +31,7 @@ type Config struct {
 	ConnectTimeout time.Duration `hcl:"connect_timeout,optional" doc:"How long a connection to the milter may take."`
 	ReplyTimeout   time.Duration `hcl:"reply_timeout,optional" doc:"How long the milter may be silent: an answer, or a sign that it is at work, has to come within it. The block's timeout is the bound of all of it, 30 s unless it says otherwise."`
 	Keep           time.Duration `hcl:"keep,optional" doc:"How long a connection to the milter that is not used stays open for the next mail; 0s: not at all."`
+	Reuse          bool          `hcl:"reuse,optional" doc:"Whether a connection to the milter serves one client after another, if the milter speaks version 6. rspamd's proxy does; Sendmail's own library, and so most milters, loses its thread by it."`
 	MaxSize        schema.Size   `hcl:"max_size,optional" doc:"The milter does not see larger messages: they pass. 0: it sees all."`
 	MaxChange      schema.Size   `hcl:"max_change,optional" doc:"How much the milter may change of one message, a new body and new fields together."`
 	Chunk          schema.Size   `hcl:"chunk,optional" doc:"How much of a body goes to the milter at once if it agrees: 64KB, 256KB or 1MB. Few milters know more than 64KB, and some that do not agree to it all the same."`
@@ -38,7 +39,7 @@ type Config struct {
 
 func defaults() Config {
 	return Config{
-		Early: []string{"rcpt"}, Modify: true, ConnectTimeout: 5 * time.Second, ReplyTimeout: 25 * time.Second, Keep: time.Minute,
+		Early: []string{"rcpt"}, Modify: true, ConnectTimeout: 5 * time.Second, ReplyTimeout: 25 * time.Second, Keep: 10 * time.Second,
 		MaxChange: 50 << 20, Chunk: 64 << 10,
 	}
 }
@@ -210,7 +211,7 @@ func Plugin() sdk.Plugin {
 			}
 			return &Filter{
 				Config: c, network: network, place: place, hostname: in.Hostname, offer: protocol.Offer(actions, int64(c.Chunk)),
-				links: newPool(c.Keep), bodies: bodies, log: in.Log, metrics: in.Metrics,
+				links: newPool(c.Keep, c.Reuse), bodies: bodies, log: in.Log, metrics: in.Metrics,
 			}, nil
 		},
 	}

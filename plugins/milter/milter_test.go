@@ -301,10 +301,11 @@ early = ["connect", "rejected"]`)
 	}
 }
 
-// One connection serves a client's whole session, and then the next client's.
+// One connection serves a client's whole session, and then the next client's if it
+// may.
 func TestOneConnection(t *testing.T) {
 	s, address := serve(t, miltertest.Script{})
-	ask := filter(t, address, `early = ["connect", "helo", "mail", "rcpt"]`)
+	ask := filter(t, address, "reuse = true", `early = ["connect", "helo", "mail", "rcpt"]`)
 	session := func(port int32, transactions ...string) {
 		t.Helper()
 		calls := []*v1.FilterCall{sdktest.Connect(), sdktest.Hello()}
@@ -357,7 +358,7 @@ func TestConnectionsOfTheirOwn(t *testing.T) {
 	for name, c := range map[string]struct {
 		version   uint32
 		attribute string
-	}{"version 4": {4, ""}, "keep": {6, `keep = "0s"`}} {
+	}{"version 4": {4, "reuse = true"}, "no reuse": {6, `keep = "1h"`}, "keep": {6, `keep = "0s"`}} {
 		s, address := serve(t, miltertest.Script{Version: c.version})
 		ask := filter(t, address, c.attribute)
 		for port := range int32(2) {
@@ -370,7 +371,7 @@ func TestConnectionsOfTheirOwn(t *testing.T) {
 		if s.Connections() != 2 {
 			t.Errorf("%s: %d connections", name, s.Connections())
 		}
-		if c.attribute == "" {
+		if name != "keep" {
 			continue
 		}
 		for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {

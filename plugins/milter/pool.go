@@ -21,15 +21,19 @@ const maxKept = 64
 // owned by a client: who needs one takes the link that was told most of what it
 // would tell, and what a link was told is checked against the envelope each time.
 // To lose one costs a few packets, no mail.
+//
+// Rejected: reuse by default. libmilter 8.17 takes CONNECT behind QUIT_NC only if
+// no macros come between them, and else never answers it.
 type pool struct {
-	keep time.Duration
+	keep  time.Duration
+	reuse bool
 
 	mu     sync.Mutex
 	kept   []*link // the longest waiting first
 	closed bool
 }
 
-func newPool(keep time.Duration) *pool { return &pool{keep: keep} }
+func newPool(keep time.Duration, reuse bool) *pool { return &pool{keep: keep, reuse: reuse} }
 
 // link returns the connection that suits best, or a new one.
 func (f *Filter) link(ctx context.Context, ev *filter.Event) (*link, error) {
@@ -65,7 +69,7 @@ func (p *pool) take(c client, transaction string) *link {
 			r = 3
 		case l.connected && l.client == c && (l.tx == nil || c.port > 0 && transaction != ""):
 			r = 2 // by its port a client is one connection, and in no other transaction
-		case l.tx == nil && l.conn.CanServeAnother():
+		case p.reuse && l.tx == nil && l.conn.CanServeAnother():
 			r = 1
 		}
 		if r > rank {
