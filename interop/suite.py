@@ -28,6 +28,7 @@ import crash  # noqa: F401
 import durable  # noqa: F401
 import chaos  # noqa: F401
 import conform  # noqa: F401
+import debuggers  # noqa: F401
 import dkimpy  # noqa: F401
 import mailauth  # noqa: F401
 import plugins  # noqa: F401
