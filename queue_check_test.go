@@ -55,6 +55,22 @@ func TestQueueCheck(t *testing.T) {
 		t.Error(err)
 	}
 	do(command.ExitOK, "The queue is whole.")
+	// Of a mail that is in no record any more the body is left: it is offered.
+	lost := filepath.Join(where, "body", "0", "0wrJwCmS0MD")
+	if err := os.WriteFile(lost, []byte("From: Tom <tom@hanks.example>\r\nTo: meg@ryan.example\r\nSubject: lost\r\n\r\nhello\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out = do(command.ExitTest, "1 mail (77 B) of which only the body is left")
+	if !strings.Contains(out, "meg@ryan.example (by its header)") || !strings.Contains(out, "0wrJwCmS0MD") {
+		t.Errorf("it says\n%s", out)
+	}
+	do(command.ExitOK, "1 mail (77 B) whose record is lost", "--repair")
+	for _, name := range []string{"0wrJwCmS0MD.eml", "0wrJwCmS0MD.json"} {
+		if _, err := os.Stat(filepath.Join(where, "aside", name)); err != nil {
+			t.Error(err)
+		}
+	}
+	do(command.ExitOK, "The queue is whole.")
 	if code, _, errs := run(t, "queue", "check", "--data-dir", filepath.Join(dir, "nowhere")); code != command.ExitFailed || !strings.Contains(errs, "there is no queue in") {
 		t.Errorf("of nothing: exit %d, %s", code, errs)
 	}

@@ -108,25 +108,16 @@ func (e *Engine) sample(ctx context.Context, t *tally, messages int64) error {
 	if err != nil {
 		return err
 	}
-	ms, err := e.messageIter(0)
-	if err != nil {
-		return err
-	}
-	defer ms.Close()
-	for _, i := range ids {
-		s, err := readMessage(ms, i)
-		if err != nil {
-			return err
-		}
-		if s != nil && s.err == nil { // else it has ended a moment ago
+	ms := &manyReader{db: e.db}
+	defer ms.close()
+	_, err = ms.each(ids, func(s *stored) bool {
+		if s.err == nil {
 			t.sample++
 			t.add(s.env, &Filter{}, float64(messages)/float64(len(ids)))
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
-	return nil
+		return ctx.Err() == nil
+	})
+	return cmp.Or(err, ctx.Err())
 }
 
 // tally counts, a sampled message as often as it stands for others.

@@ -54,8 +54,20 @@ type Findings struct {
 	SetAside []SetAside `json:"set_aside"`
 	// MoreSetAside are those beyond the first maxProblems.
 	MoreSetAside int64 `json:"more_set_aside,omitempty"`
+	// Leftover are bodies whose message's record is lost, or that has ended; Orphans
+	// tells of the first maxProblems of them. A repair sets them aside.
+	Leftover Leftover `json:"leftover"`
+	Orphans  []Orphan `json:"orphans"`
+	// Aside are those that were set aside, now or before, and are still there.
+	Aside Leftover `json:"aside"`
 	// Notes are no problems, but worth knowing.
 	Notes []string `json:"notes"`
+}
+
+// Leftover counts bodies.
+type Leftover struct {
+	Bodies int64 `json:"bodies"`
+	Bytes  int64 `json:"bytes"`
 }
 
 // Checked is one kind of thing that was looked at.
@@ -104,8 +116,7 @@ const (
 	ofHistory      = "records of the mail journal"
 )
 
-// Check reads all of a stopped queue but the octets of large bodies, and says what
-// is not as it must be. A crash in the middle of a repair leaves a queue that is no
+// Check reads all of a stopped queue and says what is not as it must be. A crash in the middle of a repair leaves a queue that is no
 // worse: each step is one commit, or one rename.
 func Check(ctx context.Context, o CheckOptions) (*Findings, error) {
 	if o.FS == nil {
@@ -119,7 +130,7 @@ func Check(ctx context.Context, o CheckOptions) (*Findings, error) {
 	}}
 	c.e.fs = syncGuard{o.FS, c.e.stop}
 	c.want.places = map[byte]int64{}
-	c.f.Problems, c.f.SetAside, c.f.Notes = []Problem{}, []SetAside{}, []string{}
+	c.f.Problems, c.f.SetAside, c.f.Orphans, c.f.Notes = []Problem{}, []SetAside{}, []Orphan{}, []string{}
 	err := c.run()
 	if c.e.db != nil && c.e.stop.err() == nil {
 		err = errors.Join(err, guard(c.e.stop, c.e.db.Close))
@@ -141,6 +152,8 @@ type checker struct {
 	// told is when Progress was last called.
 	told time.Time
 
+	lost []lostBody // bodies that are nobody's
+
 	// What the messages ask for; see check_records.go.
 	want sums
 }
@@ -158,7 +171,7 @@ func (c *checker) run() error {
 	if err := c.tables(); err != nil || c.e.db == nil {
 		return err
 	}
-	for _, step := range []func() error{c.format, c.shapes, c.messages, c.indexes, c.counts, c.bodyFiles, c.history, c.listAside} {
+	for _, step := range []func() error{c.format, c.shapes, c.messages, c.indexes, c.counts, c.bodyFiles, c.history, c.rescueAside, c.listAside} {
 		if err := step(); err != nil {
 			return err
 		}

@@ -34,11 +34,18 @@ func (c *checker) bodyFiles() error {
 			}
 			c.see(ofFiles, 1)
 			path := c.o.FS.PathJoin(dir, name)
-			text, err := c.stray(path, name)
+			text, lost, err := c.stray(path, name)
 			if err != nil {
 				return err
 			}
 			if text == "" {
+				continue
+			}
+			if lost {
+				i, _ := readID(name)
+				if err := c.ownerless(Problem{What: ofFiles, Where: path, Text: text}, lostBody{id: i, path: path}); err != nil {
+					return err
+				}
 				continue
 			}
 			if err := c.fileAside(Problem{What: ofFiles, Where: path, Text: text}, dir, name); err != nil {
@@ -49,28 +56,49 @@ func (c *checker) bodyFiles() error {
 	return nil
 }
 
-// stray says why a file belongs to no message; "": it does, or that is not known.
-func (c *checker) stray(path, name string) (string, error) {
+// stray says why a file belongs to no message; "": it does, or that is not known. lost:
+// it is the body of one that is not there.
+func (c *checker) stray(path, name string) (text string, lost bool, err error) {
 	i, ok := readID(name)
 	if !ok {
-		return "a file that is no message's body", nil
+		return "a file that is no message's body", false, nil
 	}
 	rec, err := c.e.get(messageKey(i))
 	switch {
 	case errors.Is(err, pebble.ErrNotFound):
 		if c.e.quarantined(i) {
-			return "", nil
+			return "", false, nil
 		}
-		return "the body of a message that is not there: it ended, or was never promised, when the server did", nil
+		return "the body of a message that is not there: it ended, or was never promised, when the server did, or its record is lost", true, nil
 	case err != nil:
-		return "", c.corruption(err, ofFiles)
+		return "", false, c.corruption(err, ofFiles)
 	}
 	if _, file, err := decodeEnvelope(messageKey(i), rec); err != nil {
-		return "", nil // told with the messages
+		return "", false, nil // told with the messages
 	} else if !file.large || path != c.e.bodyPath(i) {
-		return "a second body of a message that has its own elsewhere", nil
+		return "a second body of a message that has its own elsewhere", false, nil
 	}
-	return "", nil
+	return "", false, nil
+}
+
+// ownerless tells of a body whose message is not there; rescueAside sets it aside. What
+// is no whole body stays as a record.
+func (c *checker) ownerless(p Problem, l lostBody) error {
+	if l.key != nil {
+		rec, err := c.e.get(l.key)
+		if err != nil {
+			return c.corruption(err, p.What)
+		}
+		if _, err := unseal(l.key, rec); err != nil {
+			p.Text += "; it is corrupt"
+			return c.repair(p, "set aside", func(b *pebble.Batch) error { return c.moveAside(b, l.key) })
+		}
+	}
+	if c.lost = append(c.lost, l); c.o.Repair {
+		p.Repair = "set aside as " + c.o.FS.PathJoin(c.o.Dir, asideDir, l.id.String()+".eml")
+	}
+	c.problem(p)
+	return nil
 }
 
 // asideDir has what was moved out of the way, for somebody to look at and remove.

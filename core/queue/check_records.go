@@ -435,12 +435,18 @@ func (c *checker) strays(space byte, what, text string) error {
 		if s != nil && (s.err != nil || s.owns(k)) {
 			continue
 		}
-		err = c.repair(Problem{What: what, Where: i.String(), Text: text}, map[bool]string{true: "set aside", false: "removed"}[space == keyBody], func(b *pebble.Batch) error {
-			if space == keyBody {
+		switch {
+		case space == keyBody && s == nil:
+			err = c.ownerless(Problem{What: what, Where: i.String(), Text: text}, lostBody{id: i, key: k})
+		case space == keyBody:
+			err = c.repair(Problem{What: what, Where: i.String(), Text: text}, "set aside", func(b *pebble.Batch) error {
 				return c.moveAside(b, k)
-			}
-			return b.Delete(k, nil)
-		})
+			})
+		default:
+			err = c.repair(Problem{What: what, Where: i.String(), Text: text}, "removed", func(b *pebble.Batch) error {
+				return b.Delete(k, nil)
+			})
+		}
 		if err != nil {
 			return err
 		}

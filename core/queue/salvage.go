@@ -97,6 +97,9 @@ func (e *Engine) rebuild(from, to string) error {
 	if err == nil {
 		err = e.reindex(fresh)
 	}
+	if err == nil {
+		err = e.rescueLost(fresh)
+	}
 	if err = errors.Join(err, fresh.Close()); err != nil {
 		return err
 	}

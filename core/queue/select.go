@@ -5,8 +5,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -169,11 +171,8 @@ func listWays(db pebble.Reader, ws []way, from id, limit int, visit func(*stored
 		return err
 	}
 	defer it.Close()
-	ms, err := messageIter(db, from)
-	if err != nil {
-		return err
-	}
-	defer ms.Close()
+	ms := &manyReader{db: db}
+	defer ms.close()
 	// So many of each way at a time, and of these all up to where each is known.
 	most := max(16, listedAtOnce/max(len(ws), 1))
 	if limit > 0 {
@@ -199,18 +198,72 @@ func listWays(db pebble.Reader, ws []way, from id, limit int, visit func(*stored
 			return err
 		}
 		slices.Sort(ids)
-		for _, i := range slices.Compact(ids) {
-			if i > upto {
-				break // of another way there may be more before it
-			}
-			s, err := readMessage(ms, i)
-			if err != nil {
-				return err
-			}
-			if s != nil && !visit(s) {
-				return nil
-			}
+		ids = slices.Compact(ids)
+		if n, _ := slices.BinarySearch(ids, upto); n < len(ids) {
+			ids = ids[:n+1] // of another way there may be more before what follows
+		}
+		if more, err := ms.each(ids, visit); err != nil || !more {
+			return err
 		}
 	}
 	return nil
+}
+
+// manyReader reads messages that are far from each other: some at a time, so that a disk
+// has more than one to look for. What it has read in vain is bounded.
+type manyReader struct {
+	db    pebble.Reader
+	iters []*pebble.Iterator
+}
+
+const (
+	readersMost = 8
+	// readFirst messages are read before the first is visited, readMost later on.
+	readFirst, readMost = 2 * readersMost, 256
+)
+
+func (m *manyReader) close() {
+	for _, it := range m.iters {
+		_ = it.Close()
+	}
+}
+
+// each visits the messages that are there, in that order, until visit returns false.
+func (m *manyReader) each(ids []id, visit func(*stored) bool) (more bool, err error) {
+	for n := readFirst; len(ids) > 0; n = min(4*n, readMost) {
+		n = min(n, len(ids))
+		found, err := m.read(ids[:n])
+		if err != nil {
+			return false, err
+		}
+		for _, s := range found {
+			if s != nil && !visit(s) {
+				return false, nil
+			}
+		}
+		ids = ids[n:]
+	}
+	return true, nil
+}
+
+func (m *manyReader) read(ids []id) ([]*stored, error) {
+	readers := min(readersMost, len(ids))
+	for len(m.iters) < readers {
+		it, err := messageIter(m.db, 0)
+		if err != nil {
+			return nil, err
+		}
+		m.iters = append(m.iters, it)
+	}
+	found, errs := make([]*stored, len(ids)), make([]error, readers)
+	var wg sync.WaitGroup
+	for r := range readers {
+		wg.Go(func() {
+			for n := r * len(ids) / readers; n < (r+1)*len(ids)/readers && errs[r] == nil; n++ {
+				found[n], errs[r] = readMessage(m.iters[r], ids[n])
+			}
+		})
+	}
+	wg.Wait()
+	return found, errors.Join(errs...)
 }
