@@ -11,14 +11,37 @@ tls "default" {
   key  = "/etc/stagecoach/tls/privkey.pem"
 }
 
+# Programs that do not wait for the banner are sent away.
+filter "tarpit" "strangers" {}
+
+filter "authverify" "inbound" {}
+
+filter "greylist" "calm" {}
+
+filter "attachments" "programs" {}
+
 filter "headers" "house" {
   require = ["From", "Date"]
   remove  = ["X-Internal-Note"]
 }
 
+filter "rules" "policy" {
+  rule "forged" {
+    when   = tags.dmarc.disposition == "reject"
+    reject = "550 5.7.1 The domain of the sender asks to refuse this (DMARC)"
+  }
+  rule "doubtful" {
+    when = tags.dmarc.disposition == "quarantine"
+    hold = "the domain of the sender asks to doubt this (DMARC)"
+  }
+}
+
 receive "smtp" "mx" {
-  listen  = [":25"]
-  filters = [filter.headers.house]
+  listen = [":25"]
+  filters = [
+    filter.tarpit.strangers, filter.greylist.calm, filter.authverify.inbound,
+    filter.attachments.programs, filter.rules.policy, filter.headers.house,
+  ]
 
   # The domains of the server inside; nothing else is taken.
   relay_domains = ["ryan.example", ".ryan.example"]
