@@ -43,18 +43,24 @@ class Daemon:
         elif os.getuid() == 0:
             who = dict(user=NOBODY, group=NOGROUP, extra_groups=[])
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=dict(os.environ, **(self.env or {})), start_new_session=True, **who)
-        until(60, lambda: f"{self.name} is there:\n{tail(self.log)}", self.up)
+            self.process = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=dict(os.environ, **(self.env or {})), **who)
+        try:
+            until(60, lambda: f"{self.name} is there:\n{tail(self.log)}", self.up)
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def up(self):
         check(self.process.poll() is None, f"{self.name} ended with {self.process.poll()}:\n{tail(self.log)}")
         return self.there()
 
-    def kill(self, how=signal.SIGKILL):
+    def kill(self):
         """All of it, as a crash does."""
         if self.process and self.process.poll() is None:
-            os.killpg(self.process.pid, how)
+            for pid in list(family(self.process.pid)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             self.process.wait(20)
 
     def __enter__(self):
@@ -62,6 +68,14 @@ class Daemon:
 
     def __exit__(self, *_):
         self.kill()
+
+
+def family(pid):
+    """A process and those that it has started."""
+    yield pid
+    with contextlib.suppress(OSError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            yield from family(int(child))
 
 
 def connects(place):
