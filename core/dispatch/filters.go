@@ -56,11 +56,11 @@ func (j *job) filter(ctx context.Context, g *group, work *deliver.Job, event v1.
 
 // stays is what a stage made of a recipient; nil if it goes on to its delivery.
 func (j *job) stays(r *queue.Recipient, out *filter.Outcome) *queue.Change {
-	v := out.Verdict
+	v, by := out.Verdict, out.By
 	if own, ok := out.PerRecipient[r.Index]; ok && v.GetAction() == v1.Verdict_ACCEPT {
-		v = own
+		v, by = own, out.ByRecipient[r.Index]
 	}
-	if c := j.verdict(r, v, out.By); c != nil {
+	if c := j.verdict(r, v, by); c != nil {
 		return c
 	}
 	if !slices.ContainsFunc(out.Envelope.GetRecipients(), func(have *v1.Recipient) bool { return have.GetIndex() == r.Index }) {

@@ -6,6 +6,7 @@ package filter
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -102,6 +103,8 @@ type Outcome struct {
 	By string
 	// PerRecipient holds verdicts other than ACCEPT for single recipients.
 	PerRecipient map[int32]*v1.Verdict
+	// ByRecipient is who gave them.
+	ByRecipient map[int32]string
 	// Envelope with the edits done; the question's own stays as it was.
 	Envelope *v1.Envelope
 	// Body with the edits done: the question's, if nobody edited.
@@ -132,7 +135,8 @@ type Step struct {
 	Verdict v1.Verdict_Action
 	Note    string
 	Score   float64
-	// Edits say in a few words what the filter changed.
+	// Edits say in a few words what the filter changed, and of which recipients it
+	// judged apart.
 	Edits []string
 	Took  time.Duration
 	// Failed is why the filter gave no answer; "" if it did.
@@ -245,19 +249,28 @@ func (out *Outcome) fold(ed Editing, a answer) (stop bool, err error) {
 	case err != nil:
 		return false, err
 	}
-	for idx, v := range r.GetPerRecipient() {
+	step.Edits = append(step.Edits, out.apart(r.GetPerRecipient(), a.member.Name)...)
+	out.Hints = MergeHints(out.Hints, r.GetHints())
+	return out.judge(r.GetVerdict(), a.member.Name), nil
+}
+
+// apart keeps what a filter says of single recipients, and tells it.
+func (out *Outcome) apart(verdicts map[int32]*v1.Verdict, by string) []string {
+	var told []string
+	for _, r := range out.Envelope.GetRecipients() {
+		v := verdicts[r.GetIndex()]
 		if v.GetAction() == v1.Verdict_ACCEPT {
 			continue
 		}
 		if out.PerRecipient == nil {
-			out.PerRecipient = make(map[int32]*v1.Verdict)
+			out.PerRecipient, out.ByRecipient = map[int32]*v1.Verdict{}, map[int32]string{}
 		}
-		if _, ok := out.PerRecipient[idx]; !ok {
-			out.PerRecipient[idx] = v
+		if _, ok := out.PerRecipient[r.GetIndex()]; !ok {
+			out.PerRecipient[r.GetIndex()], out.ByRecipient[r.GetIndex()] = v, by
 		}
+		told = append(told, strings.ToLower(v.GetAction().String())+" for "+r.GetAddress())
 	}
-	out.Hints = MergeHints(out.Hints, r.GetHints())
-	return out.judge(r.GetVerdict(), a.member.Name), nil
+	return told
 }
 
 // judge keeps the gravest verdict: a later filter may not soften an earlier one.

@@ -194,3 +194,21 @@ func TestWhatNobodyWantsIsNotSent(t *testing.T) {
 		t.Fatal("an event nobody declared was sent")
 	}
 }
+
+// TestWhoJudgedARecipient: the first to judge a recipient apart is told with it, in the
+// trace too; what is said of nobody's recipient is not kept.
+func TestWhoJudgedARecipient(t *testing.T) {
+	apart := func(index int32, a v1.Verdict_Action) *v1.FilterReply {
+		return &v1.FilterReply{PerRecipient: map[int32]*v1.Verdict{index: {Action: a}}}
+	}
+	one, _ := member("one", v1.FilterInterest_EDIT, says(apart(0, v1.Verdict_REJECT)))
+	two, _ := member("two", v1.FilterInterest_EDIT, says(apart(0, v1.Verdict_HOLD)))
+	nobody, _ := member("nobody", v1.FilterInterest_EDIT, says(apart(7, v1.Verdict_REJECT)))
+	out := ask(t, Chain{one, two, nobody})
+	if len(out.PerRecipient) != 1 || out.PerRecipient[0].GetAction() != v1.Verdict_REJECT || out.ByRecipient[0] != "one" {
+		t.Errorf("%v by %v", out.PerRecipient, out.ByRecipient)
+	}
+	if e := out.Trace[0].Edits; len(e) != 1 || e[0] != "reject for meg@ryan.example" {
+		t.Errorf("the trace says %q", e)
+	}
+}

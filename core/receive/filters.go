@@ -25,14 +25,15 @@ type question struct {
 type said struct {
 	hold    string // why the mail is held; "" if it is not
 	discard string // the filter that threw it away
-	// recipients with a verdict of their own.
+	// recipients with a verdict of their own, and who gave it.
 	recipients map[int32]*v1.Verdict
+	by         map[int32]string
 	hints      *v1.RouteHints
 	inject     []filter.Injected
 }
 
 func (s said) clone() said {
-	s.recipients = maps.Clone(s.recipients)
+	s.recipients, s.by = maps.Clone(s.recipients), maps.Clone(s.by)
 	return s
 }
 
@@ -45,23 +46,23 @@ func (s *said) add(q question, out *filter.Outcome) {
 	switch a := v.GetAction(); {
 	case a != v1.Verdict_HOLD && a != v1.Verdict_DISCARD:
 	case q.Event == v1.FilterEvent_RCPT:
-		s.recipient(q.Recipient, v)
+		s.recipient(q.Recipient, v, out.By)
 	case a == v1.Verdict_HOLD && s.hold == "":
 		s.hold = either(v.GetReason(), "held by "+out.By)
 	case a == v1.Verdict_DISCARD && s.discard == "":
 		s.discard = out.By
 	}
 	for index, own := range out.PerRecipient {
-		s.recipient(index, own)
+		s.recipient(index, own, out.ByRecipient[index])
 	}
 }
 
-func (s *said) recipient(index int32, v *v1.Verdict) {
+func (s *said) recipient(index int32, v *v1.Verdict, by string) {
 	if s.recipients == nil {
-		s.recipients = map[int32]*v1.Verdict{}
+		s.recipients, s.by = map[int32]*v1.Verdict{}, map[int32]string{}
 	}
 	if _, ok := s.recipients[index]; !ok {
-		s.recipients[index] = v
+		s.recipients[index], s.by[index] = v, by
 	}
 }
 

@@ -86,7 +86,7 @@ func (s *Session) perRecipient(replies []server.Reply) map[int32]error {
 		if err == nil {
 			continue
 		}
-		s.refused(s.env, index, err, "")
+		s.refused(s.env, index, err, s.said.by[index])
 		if refused == nil {
 			refused = make(map[int32]error)
 		}
