@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/binary"
 	"encoding/json"
 	"io"
 	"net"
@@ -222,6 +223,42 @@ messages = ["DIR/verified.eml"]`,
 		block:   `filter "attachments" "strict" {}`,
 		facts:   `wrong = { max_depth = "max_depth = 0" }`,
 		skipped: []string{"edits: fit the message"},
+	},
+	"clamav": {
+		block: `filter "clamav" "virus" { address = "unix:DIR/clamd.sock" }`,
+		facts: `wrong = { address = "address = \"/run/clamd.ctl\"" }`,
+		serve: func(t testing.TB, dir string) {
+			l, err := net.Listen("unix", filepath.Join(dir, "clamd.sock"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = l.Close() })
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					go func() {
+						defer c.Close()
+						r := bufio.NewReader(c)
+						if _, err := r.ReadString(0); err != nil {
+							return
+						}
+						for n := uint32(1); n > 0; {
+							if binary.Read(r, binary.BigEndian, &n) != nil {
+								return
+							}
+							if _, err := io.CopyN(io.Discard, r, int64(n)); err != nil {
+								return
+							}
+						}
+						_, _ = io.WriteString(c, "stream: OK\x00")
+					}()
+				}
+			}()
+		},
+		skipped: []string{"edits: fit the message"}, // it only judges
 	},
 	"srs": {
 		block: `filter "srs" "forwarded" {

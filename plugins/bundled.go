@@ -6,6 +6,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/attachments"
 	"github.com/stagecoach-mta/stagecoach/plugins/authverify"
 	"github.com/stagecoach-mta/stagecoach/plugins/bcc"
+	"github.com/stagecoach-mta/stagecoach/plugins/clamav"
 	"github.com/stagecoach-mta/stagecoach/plugins/dkimsign"
 	"github.com/stagecoach-mta/stagecoach/plugins/dnsbl"
 	"github.com/stagecoach-mta/stagecoach/plugins/exec"
@@ -39,6 +40,7 @@ func Bundled() []sdk.Plugin {
 		attachments.Plugin(),
 		authverify.Plugin(),
 		bcc.Plugin(),
+		clamav.Plugin(),
 		dkimsign.Plugin(),
 		dnsbl.Plugin(),
 		exec.Plugin(),
