@@ -63,9 +63,9 @@ type Report struct {
 	// Seed of the first trial.
 	Seed uint64
 	// Trials is how many there were.
-	Trials int
+	Trials int64
 	// Positions of their logs.
-	Positions int
+	Positions int64
 	// Built is how many disks were made, with those that came out the same.
 	Built int64
 	// States is how many of them were recovered and checked.
@@ -143,7 +143,7 @@ func (c Checker) Run(trial func(seed uint64) (*Trial, error)) (Report, error) {
 			return r.now(), fmt.Errorf("seed %d: %w", seed, err)
 		}
 		t.Log.Stop()
-		r.report.Trials++
+		atomic.AddInt64(&r.report.Trials, 1)
 		if err := r.explore(t, seed); err != nil {
 			return r.now(), err
 		}
@@ -182,7 +182,8 @@ type run struct {
 
 // now is the report so far.
 func (r *run) now() Report {
-	n := r.report
+	n := Report{Seed: r.report.Seed}
+	n.Trials, n.Positions = atomic.LoadInt64(&r.report.Trials), atomic.LoadInt64(&r.report.Positions)
 	n.Built, n.States = atomic.LoadInt64(&r.report.Built), atomic.LoadInt64(&r.report.States)
 	n.Recoveries, n.InRecovery = atomic.LoadInt64(&r.report.Recoveries), atomic.LoadInt64(&r.report.InRecovery)
 	n.Violations = atomic.LoadInt64(&r.report.Violations)
@@ -266,7 +267,7 @@ func (r *run) explore(t *Trial, seed uint64) error {
 	})
 	close(todo)
 	wg.Wait()
-	r.report.Positions += len(t.Log.ops) + 1
+	atomic.AddInt64(&r.report.Positions, int64(len(t.Log.ops)+1))
 	if r.first == nil && r.At != "" && atomic.LoadInt64(&r.report.States) == 0 {
 		return fmt.Errorf("seed %d: there is no crash %q", seed, r.At)
 	}
