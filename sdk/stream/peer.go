@@ -30,10 +30,6 @@ const CallersEnv = "STAGECOACH_CALLERS"
 // gRPC's own default of 4 MiB is too small for a large mailbox's columns.
 const MaxMessage = 64 << 20
 
-// window is how many octets one end of a data socket may write that the other's gRPC
-// has not read.
-const window = 1 << 20
-
 // quiet is how long a draining end waits for calls that were written before the
 // other side knew of it.
 const quiet = 50 * time.Millisecond
@@ -46,8 +42,6 @@ func DialPeer(ctx context.Context, address, token string) (*Conn, error) {
 	cc, err := grpc.NewClient("unix:"+address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage), grpc.WaitForReady(false)),
-		// With a window of its own gRPC does not measure the line, by pings.
-		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
 		// A data socket is local: no proxy, no service config look-up.
 		grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
 	)
@@ -129,8 +123,7 @@ func NewPeerServer(ctx context.Context, tokens *Tokens, max int, h Handler, feat
 		max = DefaultCredits
 	}
 	p := &PeerServer{ctx: ctx, cancel: cancel, tokens: tokens, max: max, h: h, features: features, sessions: map[*server]struct{}{}}
-	p.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
-		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window))
+	p.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage))
 	v1.RegisterPeerServer(p.grpc, p)
 	return p
 }
