@@ -42,8 +42,12 @@ func TestHeapAfterABusyHour(t *testing.T) {
 	if now := readHeap(); !now.rested(busy) {
 		t.Errorf("nothing to give back after it: %+v", now)
 	}
-	debug.FreeOSMemory()
-	if now := readHeap(); now.rested(busy) {
-		t.Errorf("still something to give back: %+v", now)
+	// The runtime gives back what its own goroutines hold free meanwhile the next time.
+	for range 20 {
+		debug.FreeOSMemory()
+		if !readHeap().rested(busy) {
+			return
+		}
 	}
+	t.Errorf("still something to give back: %+v", readHeap())
 }

@@ -61,13 +61,18 @@ func Parse(source string) (*Expr, error) {
 
 // Env is what an expression may ask of one recipient's mail.
 type Env struct {
-	Sender    string // reverse-path without brackets; "" is the null one
+	// Sender is the reverse-path without brackets; "" is the null one.
+	Sender string
+	// Recipient is the forward-path without brackets; "" if none is asked for.
 	Recipient string
 	// Account and Detail as the directory resolved the recipient; "" if not.
 	Account, Detail string
-	Client          *v1.Client
-	Tags            map[string]*v1.Tag
-	Message         Message
+	// Client that brought the mail; nil: nothing is known of it.
+	Client *v1.Client
+	// Tags that filters set.
+	Tags map[string]*v1.Tag
+	// Message, once it is there.
+	Message Message
 	// Has asks the directory ref for an address, for has(). nil: has() fails.
 	Has func(ref, address string) (bool, error)
 }
@@ -75,7 +80,9 @@ type Env struct {
 // Message is what expressions read of the message: values unfolded, and not yet
 // decoded (RFC 2047), which is done for those that an expression reads.
 type Message struct {
-	Size                     int64
+	// Size in octets.
+	Size int64
+	// Subject, From and MessageID are the first fields of these names; "" if none.
 	Subject, From, MessageID string
 	// Headers by lower-case field name, in order. Needed only if an expression
 	// Uses("message.headers").

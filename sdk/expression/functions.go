@@ -17,12 +17,19 @@ import (
 
 // Reference is the value of directory.file.people in an expression: its block type
 // and the whole.
-type Reference struct{ Kind, Ref string }
+type Reference struct {
+	// Kind is "directory", Ref "directory.file.people".
+	Kind, Ref string
+}
 
+// ReferenceType is what an expression holds a *Reference as.
 var ReferenceType = cty.Capsule("reference", reflect.TypeFor[Reference]())
 
 // Remedied is a function's error that knows what to write instead.
-type Remedied struct{ Text, Remedy string }
+type Remedied struct {
+	// Text says what is wrong, Remedy what to write.
+	Text, Remedy string
+}
 
 func (e Remedied) Error() string { return e.Text }
 
@@ -119,6 +126,7 @@ var matchesFunc = function.New(&function.Spec{
 	},
 })
 
+// RegexpError is what is wrong with a regular expression, without the package's name.
 func RegexpError(err error) error {
 	return errors.New(strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 }

@@ -28,6 +28,7 @@ var Variables = map[string]cty.Type{
 	"tags": cty.DynamicPseudoType,
 }
 
+// MailboxType is that of sender and recipient.
 var MailboxType = cty.Object(map[string]cty.Type{
 	"address": cty.String, "local": cty.String, "domain": cty.String,
 	"detail": cty.String, "account": cty.String, "null": cty.Bool,
