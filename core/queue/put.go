@@ -366,15 +366,18 @@ func (e *Engine) body(ctx context.Context, i id) (spool.Body, error) {
 func (e *Engine) settle(at *pebble.Snapshot) {
 	defer e.work.Done()
 	defer close(e.swept)
+	defer at.Close()
 	if err := e.takeStock(at); err != nil {
 		e.log.Error().Err(err).Msg("queue: cannot add up what is queued")
 	}
-	e.sweep()
+	e.sweep(at)
 }
 
 // sweep removes body files whose message is not there: the crash came between
-// the file and its record, or between the record's end and the file's.
-func (e *Engine) sweep() {
+// the file and its record, or between the record's end and the file's. at is the
+// database as it was opened: a message that ended since is gone from sight before that
+// is durable, and its file is for that end to remove.
+func (e *Engine) sweep(at *pebble.Snapshot) {
 	for c := range idDigits {
 		dir := e.fs.PathJoin(e.o.Dir, "body", idDigits[c:c+1])
 		names, err := e.fs.List(dir)
@@ -391,7 +394,7 @@ func (e *Engine) sweep() {
 				continue // of this run
 			}
 			if err == nil {
-				_, c, gerr := e.db.Get(messageKey(i))
+				_, c, gerr := at.Get(messageKey(i))
 				if gerr == nil {
 					_ = c.Close()
 					continue

@@ -142,7 +142,6 @@ func (s *stock) merge(o *stock) {
 
 // takeStock reads the index as it was at the start, and compares it with the counts.
 func (e *Engine) takeStock(at *pebble.Snapshot) error {
-	defer at.Close()
 	was := newStock()
 	var found counts
 	err := eachDestination(at, func(d *destination) bool {
