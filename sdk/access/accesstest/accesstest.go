@@ -377,7 +377,7 @@ func (s *suite) drain(t conform.T) {
 		t.Logf("the login failed with %q %v: only clients before it are looked at", status, err)
 	}
 	// A server may let its clients stay for most of the time that it has.
-	ctx, cancel := context.WithTimeout(t.Context(), min(s.patience, 4*time.Second))
+	ctx, cancel := context.WithTimeout(t.Context(), min(s.patience, 6*time.Second))
 	defer cancel()
 	drained := make(chan error, 1)
 	go func() { drained <- sub.Drain(ctx) }()
