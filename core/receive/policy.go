@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -200,7 +201,8 @@ func parseEnhanced(s string) (e smtp.EnhancedCode) {
 // asReply turns an error that a plugin or the queue gave into a reply.
 func asReply(err error) error {
 	switch {
-	case errors.Is(err, queue.ErrFull):
+	case errors.Is(err, queue.ErrFull), errors.Is(err, spool.ErrFull), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		// Also when the queue has stopped for that: the client may hear the reason.
 		return refuse(452, "4.3.1", "Insufficient system storage, try again later")
 	case errors.Is(err, queue.ErrStopped):
 		return refuse(451, "4.3.0", "Local error, try again later")

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"net/textproto"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -480,7 +482,10 @@ func TestLMTPRepliesPerRecipient(t *testing.T) {
 func TestQueueTrouble(t *testing.T) {
 	r := newRig(t, nil)
 	c := r.client(t)
-	for err, want := range map[error]string{queue.ErrFull: "452 4.3.1", queue.ErrStopped: "451 4.3.0"} {
+	for err, want := range map[error]string{
+		queue.ErrFull: "452 4.3.1", queue.ErrStopped: "451 4.3.0",
+		fmt.Errorf("%w: write the log: %w", queue.ErrStopped, syscall.ENOSPC): "452 4.3.1",
+	} {
 		r.queue.err = err
 		if got := code(send(c, "tom@hanks.example", text, "meg@ryan.example")); got != want {
 			t.Errorf("%v: %s, want %s", err, got, want)
