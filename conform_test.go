@@ -142,27 +142,13 @@ messages = ["DIR/verified.eml"]`,
 		block: `filter "policy" "server" { address = "unix:DIR/policy.sock" }`,
 		facts: `wrong = { address = "address = \"private/policy\"" }`,
 		serve: func(t testing.TB, dir string) {
-			l, err := net.Listen("unix", filepath.Join(dir, "policy.sock"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = l.Close() })
-			go func() {
-				for {
-					c, err := l.Accept()
-					if err != nil {
-						return
+			answering(t, filepath.Join(dir, "policy.sock"), func(c net.Conn) {
+				for lines := bufio.NewScanner(c); lines.Scan(); {
+					if lines.Text() == "" {
+						_, _ = io.WriteString(c, "action=PREPEND X-Seen-By: policy\n\n")
 					}
-					go func() {
-						defer c.Close()
-						for lines := bufio.NewScanner(c); lines.Scan(); {
-							if lines.Text() == "" {
-								_, _ = io.WriteString(c, "action=PREPEND X-Seen-By: policy\n\n")
-							}
-						}
-					}()
 				}
-			}()
+			})
 		},
 	},
 	"pop3": {},
@@ -228,35 +214,21 @@ messages = ["DIR/verified.eml"]`,
 		block: `filter "clamav" "virus" { address = "unix:DIR/clamd.sock" }`,
 		facts: `wrong = { address = "address = \"/run/clamd.ctl\"" }`,
 		serve: func(t testing.TB, dir string) {
-			l, err := net.Listen("unix", filepath.Join(dir, "clamd.sock"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = l.Close() })
-			go func() {
-				for {
-					c, err := l.Accept()
-					if err != nil {
+			answering(t, filepath.Join(dir, "clamd.sock"), func(c net.Conn) {
+				r := bufio.NewReader(c)
+				if _, err := r.ReadString(0); err != nil {
+					return
+				}
+				for n := uint32(1); n > 0; {
+					if binary.Read(r, binary.BigEndian, &n) != nil {
 						return
 					}
-					go func() {
-						defer c.Close()
-						r := bufio.NewReader(c)
-						if _, err := r.ReadString(0); err != nil {
-							return
-						}
-						for n := uint32(1); n > 0; {
-							if binary.Read(r, binary.BigEndian, &n) != nil {
-								return
-							}
-							if _, err := io.CopyN(io.Discard, r, int64(n)); err != nil {
-								return
-							}
-						}
-						_, _ = io.WriteString(c, "stream: OK\x00")
-					}()
+					if _, err := io.CopyN(io.Discard, r, int64(n)); err != nil {
+						return
+					}
 				}
-			}()
+				_, _ = io.WriteString(c, "stream: OK\x00")
+			})
 		},
 		skipped: []string{"edits: fit the message"}, // it only judges
 	},
@@ -281,6 +253,28 @@ unknown = "SRS0=aaaaaa=aa=hanks.example=tom@ryan.example"`,
 			"SCRAM: the verifier fits the password", "SCRAM: a stranger's salt is made up and stable",
 		},
 	},
+}
+
+// answering serves a socket until the test ends.
+func answering(t testing.TB, path string, each func(net.Conn)) {
+	t.Helper()
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				each(c)
+			}()
+		}
+	}()
 }
 
 // conformed runs the command with these arguments and reads what it prints.
