@@ -99,6 +99,15 @@ class Storage(Plugin):
         Changes does that."""
         raise _unknown("watch")
 
+    def annotations(self, account: str, request: v1.AnnotationsRequest, call: Call) -> v1.AnnotationsResponse:
+        """The annotations of a mailbox or of the account (both this and the next, or
+        neither)."""
+        raise _unknown("annotations")
+
+    def set_annotations(self, account: str, request: v1.SetAnnotationsRequest, call: Call) -> v1.SetAnnotationsResponse:
+        """Sets and removes them: all or nothing."""
+        raise _unknown("set_annotations")
+
     def storage(self, request: v1.StorageCall, call: Call) -> v1.StorageReply:
         """Answers one call by the method of its name. Several replies (fetch,
         watch): all but the last through self.send(call, reply)."""
@@ -108,7 +117,10 @@ class Storage(Plugin):
         asked = getattr(request, op)
         if op == "deposit":
             return v1.StorageReply(deposit=self.deposit(asked, call))
-        answer = getattr(self, op)(request.account, asked, call)
+        method = getattr(self, op, None)
+        if method is None:
+            raise _unknown(op)
+        answer = method(request.account, asked, call)
         if op == "fetch":
             return self._batches(answer, call)
         if op == "watch":

@@ -76,6 +76,9 @@ class Storages(unittest.TestCase):
     def test_other_calls_are_unsupported_also_those_that_the_author_has_not_written(self):
         with testing.run(Shelf) as shelf:
             self.assertEqual(self.refused("UNSUPPORTED", shelf.store, MEG, "copy"), "this storage has no copy")
+            # Ops that are a storage's own to offer.
+            self.assertEqual(self.refused("UNSUPPORTED", shelf.store, MEG, "set_annotations"), "this storage has no set_annotations")
+            self.assertEqual(self.refused("UNSUPPORTED", shelf.store, MEG, "accounts"), "this storage has no accounts")
             self.refused("UNSUPPORTED", shelf.caller.call, plugin_pb2.Call(storage=v1.StorageCall(account=MEG)), 20)
             other = plugin_pb2.Call()
             other.directory.domains.SetInParent()
