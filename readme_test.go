@@ -127,3 +127,16 @@ func TestConfigsAreExplained(t *testing.T) {
 		}
 	}
 }
+
+// TestFiltersPage: docs/filters.md has every bundled filter.
+func TestFiltersPage(t *testing.T) {
+	page, err := os.ReadFile("docs/filters.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range plugins.Bundled() {
+		if p.Filter != nil && !strings.Contains(string(page), "| ["+p.Name+"](../plugins/"+p.Name+"/README.md) |") {
+			t.Errorf("docs/filters.md does not tell of %s", p.Name)
+		}
+	}
+}
