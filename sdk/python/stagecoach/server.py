@@ -219,7 +219,9 @@ class Service:
         """Ends the instance. Calls under way are cancelled; a handler that does not
         look is not waited for."""
         self._stage = "closed"
-        self._server.stop(0.5).wait()
+        # Bounded: of a stream that broke in just this moment grpcio 1.51 may never hear
+        # that it is over.
+        self._server.stop(0.5).wait(3)
         if self._access:
             self.value.stopping.set()
             self._access.join(1)
