@@ -57,6 +57,12 @@ func (p *parser) entity(depth int, digest bool) (*v1.Part, fields, stop) {
 			part.Lines--
 		}
 	}
+	if part.Message != nil {
+		// A message whose header a delimiter ended: the line end before that is the
+		// delimiter's, and not within this part.
+		inner := part.Children[0]
+		inner.BodyOffset = min(inner.BodyOffset, max(inner.HeaderOffset, part.BodyOffset+part.Size))
+	}
 	return part, f, end
 }
 
