@@ -22,6 +22,7 @@ type Backend interface {
 	Reload(ctx context.Context) error
 	QueueBackend
 	PluginBackend
+	StorageBackend
 }
 
 // PluginBackend is what the commands about one plugin act on.
@@ -87,6 +88,7 @@ func handler(b Backend) http.Handler {
 		answer(w, struct{}{}, b.Reload(r.Context()))
 	})
 	queueRoutes(m, b)
+	storageRoutes(m, b)
 	m.HandleFunc("GET /plugins", func(w http.ResponseWriter, r *http.Request) {
 		p, err := b.Plugins(r.Context())
 		answer(w, p, err)

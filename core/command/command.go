@@ -139,7 +139,7 @@ func (a *App) root() *cobra.Command {
 	root.SetVersionTemplate("stagecoach {{.Version}}\n")
 	root.AddCommand(
 		a.serve(), a.reload(), a.validate(), a.format(), a.test(), a.explain(), a.demo(),
-		a.queue(), a.trace(), a.plugin(), a.user(), a.dkim(), a.sieve(), a.version(),
+		a.queue(), a.trace(), a.plugin(), a.user(), a.mailbox(), a.dkim(), a.sieve(), a.version(),
 	)
 	for _, c := range root.Commands() {
 		strict(c)

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -171,7 +170,7 @@ func (p *Pipeline) spec(cfg *config.Config, in *config.Instance, certs map[strin
 		s.DataDir = p.instanceDir(in.Ref)
 	}
 	if in.Storage != nil {
-		upload := filepath.Join(cfg.DataDir, "upload", in.Storage.Ref)
+		upload := uploadDir(cfg.DataDir, in.Storage.Ref)
 		if err := os.MkdirAll(upload, 0o700); err != nil {
 			return s, err
 		}
@@ -181,7 +180,12 @@ func (p *Pipeline) spec(cfg *config.Config, in *config.Instance, certs map[strin
 		})
 	}
 	if in.Kind == v1.Kind_KIND_STORAGE {
-		s.SpoolDirs = append(s.SpoolDirs, filepath.Join(cfg.DataDir, "upload", in.Ref))
+		// The administrator's uploads come there too, without an access plugin.
+		upload := uploadDir(cfg.DataDir, in.Ref)
+		if err := os.MkdirAll(upload, 0o700); err != nil {
+			return s, err
+		}
+		s.SpoolDirs = append(s.SpoolDirs, upload)
 	}
 	if in.Auth != nil {
 		s.Grants = append(s.Grants, host.GrantSpec{Role: "auth", Instance: in.Auth.Ref})

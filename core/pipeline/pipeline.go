@@ -106,7 +106,7 @@ func (p *Pipeline) open(cfg *config.Config) (err error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	if p.lock, err = lockDir(cfg.DataDir); err != nil {
+	if p.lock, err = LockDir(cfg.DataDir); err != nil {
 		return err
 	}
 	p.dataDir = cfg.DataDir
@@ -126,8 +126,8 @@ func (p *Pipeline) open(cfg *config.Config) (err error) {
 	return nil
 }
 
-// lockDir keeps a second server out of the same data directory.
-func lockDir(dir string) (*os.File, error) {
+// LockDir keeps a second server out of the same data directory, until it is closed.
+func LockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
