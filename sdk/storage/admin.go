@@ -86,7 +86,7 @@ func administer(ctx context.Context, s Storage, req *v1.StorageCall, send func(*
 	case *v1.StorageCall_Backup:
 		b, ok := s.(Backuper)
 		if !ok {
-			return nil, true, fail.New(fail.Unsupported, "this storage makes no backup of itself; `stagecoach mailbox export` copies its mail")
+			return nil, true, fail.New(fail.Unsupported, "this storage makes no backup of itself; copy its folder while the server is stopped")
 		}
 		resp, err := b.Backup(ctx, op.Backup)
 		r, err = finish(&v1.StorageReply{Op: &v1.StorageReply_Backup{Backup: resp}}, err)
