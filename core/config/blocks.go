@@ -383,7 +383,6 @@ func (l *loader) directories() []*Instance {
 
 func (l *loader) deliver(d *Deliver, r *reader) {
 	d.Filters = r.refs("filters", "filter")
-	r.timeout("timeout", &d.Timeout)
 	switch d.Type {
 	case "storage":
 		if s := r.ref("storage", "storage"); s != nil {
@@ -395,6 +394,7 @@ func (l *loader) deliver(d *Deliver, r *reader) {
 	case "smtp", "lmtp":
 		d.SMTP = l.nextHop(d.Type, r)
 	default:
+		r.timeout("timeout", &d.Timeout)
 		l.instance(d.Instance, r)
 	}
 }

@@ -287,15 +287,15 @@ type Deliver struct {
 	Storage *Instance
 	// Mailbox to deliver into; "": the account's inbox.
 	Mailbox string
-	// DetailToFolder puts meg+lists@ryan.example into the folder "lists", if it
-	// exists.
+	// DetailToFolder puts meg+lists@ryan.example into the folder "lists",
+	// which comes into being with its first mail.
 	DetailToFolder bool
 
 	// Instance of a plugin type.
 	Instance *Instance
+	Timeout  time.Duration // of one of its deliveries; 0: the core's default
 
-	Timeout time.Duration // of one delivery; 0: the core's default
-	Range   hcl.Range
+	Range hcl.Range
 }
 
 // NextHop says how to reach another server by SMTP or LMTP.
