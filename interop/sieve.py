@@ -25,7 +25,6 @@ def sieve_connect():
     """Debian's sieve-connect puts, lists, activates and fetches a script; mail obeys it."""
     server = private("sieve", extra=f'''
 filter "sieve" "users" {{
-  scripts = "WORK/scripts"
   storage = storage.local.mail
 }}
 access "managesieve" "sieve" {{
@@ -33,12 +32,10 @@ access "managesieve" "sieve" {{
   storage       = storage.local.mail
   auth          = directory.file.people
   insecure_auth = true
-  scripts       = "WORK/scripts"
 }}
 ''')
     folder = server.config.parent
-    text = server.config.read_text().replace("WORK/", f"{folder}/")
-    text, n = re.subn(r'(deliver "storage" "\w+" \{)', r"\1\n  filters = [filter.sieve.users]", text)
+    text, n = re.subn(r'(deliver "storage" "\w+" \{)', r"\1\n  filters = [filter.sieve.users]", server.config.read_text())
     check(n == 1, f"configs/dev.hcl has {n} deliver blocks of a storage: change it here too")
     server.config.write_text(text)
     server.listen = server.listen + [MANAGESIEVE]

@@ -86,7 +86,7 @@ func (ss *session) unauthenticate(*command) {
 	ss.ok("", "Logged out of the account")
 }
 
-// refused replies for what a folder of scripts refuses.
+// refused replies for what the scripts refuse.
 func (ss *session) refused(err error, doing string) {
 	code, text := "", err.Error()
 	switch {
@@ -110,7 +110,7 @@ func (ss *session) refused(err error, doing string) {
 
 func (ss *session) haveSpace(cmd *command) {
 	size, _ := strconv.ParseInt(cmd.args[1].text, 10, 64) // it was read as one
-	if err := ss.account.Space(cmd.args[0].text, size); err != nil {
+	if err := ss.account.Space(ss.s.ctx, cmd.args[0].text, size); err != nil {
 		ss.refused(err, "look for space")
 		return
 	}
@@ -123,11 +123,11 @@ type lookup struct{ ss *session }
 var _ engine.Host = lookup{}
 
 // Script implements engine.Host.
-func (l lookup) Script(_ context.Context, global bool, name string) ([]byte, error) {
+func (l lookup) Script(ctx context.Context, global bool, name string) ([]byte, error) {
 	if global {
-		return l.ss.s.folder.Global(name)
+		return l.ss.s.scripts.Global(name)
 	}
-	text, err := l.ss.account.Get(name)
+	text, err := l.ss.account.Get(ctx, name)
 	if errors.Is(err, scripts.ErrNotFound) {
 		return nil, nil
 	}
@@ -185,7 +185,7 @@ func (ss *session) checkScript(cmd *command) {
 func (ss *session) putScript(cmd *command) {
 	name, text := cmd.args[0].text, &cmd.args[1]
 	if !text.over {
-		if err := ss.account.Space(name, int64(len(text.text))); err != nil {
+		if err := ss.account.Space(ss.s.ctx, name, int64(len(text.text))); err != nil {
 			ss.refused(err, "store the script")
 			return
 		}
@@ -204,7 +204,7 @@ func (ss *session) putScript(cmd *command) {
 }
 
 func (ss *session) listScripts(*command) {
-	list, err := ss.account.List()
+	list, err := ss.account.List(ss.s.ctx)
 	if err != nil {
 		ss.refused(err, "list the scripts")
 		return
@@ -230,7 +230,7 @@ func (ss *session) setActive(cmd *command) {
 }
 
 func (ss *session) getScript(cmd *command) {
-	text, err := ss.account.Get(cmd.args[0].text)
+	text, err := ss.account.Get(ss.s.ctx, cmd.args[0].text)
 	if err != nil {
 		ss.refused(err, "read the script")
 		return

@@ -7,11 +7,13 @@ import (
 
 	"github.com/stagecoach-mta/stagecoach/plugins/sieve/engine"
 	"github.com/stagecoach-mta/stagecoach/sdk/schema"
+	"github.com/stagecoach-mta/stagecoach/sdk/storage"
 )
 
 // Config of an access "managesieve" block.
 type Config struct {
-	Scripts               string        `hcl:"scripts" semantic:"path" doc:"Folder of the users' scripts; the filter \"sieve\" block names the same." example:"/var/lib/stagecoach/sieve"`
+	Scripts               string        `hcl:"scripts,optional" semantic:"path" doc:"Folder of the users' scripts, in place of the storage; the filter \"sieve\" block names the same." example:"/var/lib/stagecoach/sieve"`
+	Global                string        `hcl:"global,optional" semantic:"path" doc:"Folder of the operator's scripts, as in the filter." example:"/etc/stagecoach/sieve"`
 	MaxScripts            int           `hcl:"max_scripts,optional" doc:"Scripts of one account." example:"32"`
 	MaxScriptSize         int           `hcl:"max_script_size,optional" doc:"Octets of one script." example:"1048576"`
 	Without               []string      `hcl:"without,optional" doc:"Extensions that are not offered, as in the filter." example:"[\"editheader\"]"`
@@ -52,8 +54,15 @@ func (c *Config) Validate() error {
 			return schema.Errorf(schema.Path(n.name), "%s must be at least 1", n.name)
 		}
 	}
-	if c.MaxScriptSize > 16<<20 {
-		return schema.Errorf(schema.Path("max_script_size"), "max_script_size must be at most 16777216")
+	most := 16 << 20
+	if c.Scripts == "" {
+		most = storage.MaxAnnotation
+	}
+	if c.MaxScriptSize > most {
+		return schema.Errorf(schema.Path("max_script_size"), "max_script_size must be at most %d", most)
+	}
+	if c.Scripts != "" && c.Global != "" {
+		return schema.Errorf(schema.Path("global"), "the operator's scripts are in the folder \"global\" of scripts: leave one of the two out")
 	}
 	known := engine.DefaultConfig()
 	all := known.Extensions()

@@ -175,7 +175,7 @@ func (ss *session) authenticated(username, account, proof string, err error) {
 		ss.no("TRYLATER", "Cannot check the login now, try again later")
 		return
 	}
-	ss.user, ss.account = account, ss.s.folder.Account(account)
+	ss.user, ss.account = account, ss.s.scripts.Account(account)
 	ss.s.meters.logins.Add(1)
 	log.Info().Str("account", account).Bool("tls", ss.secure).Msg("login")
 	code := ""

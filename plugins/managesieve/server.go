@@ -1,6 +1,6 @@
 // Package managesieve lets users edit their Sieve scripts (RFC 5804). It checks
-// scripts with the filter's own engine and keeps them in the folder that the filter
-// reads. It runs none, and knows no mailbox.
+// scripts with the filter's own engine and keeps them where the filter reads them: in
+// the storage, or in a folder. It runs none, and knows no mailbox.
 package managesieve
 
 import (
@@ -36,14 +36,14 @@ func Plugin() sdk.Plugin {
 // Server is the plugin's access.Server.
 type Server struct {
 	*connections.Server
-	config Config
-	engine engine.Config
-	host   access.Host
-	folder *scripts.Folder
-	gate   *admission.Gate
-	meters meters
-	scram  login.SCRAM
-	ctx    context.Context
+	config  Config
+	engine  engine.Config
+	host    access.Host
+	scripts scripts.Store
+	gate    *admission.Gate
+	meters  meters
+	scram   login.SCRAM
+	ctx     context.Context
 }
 
 var _ access.Server = (*Server)(nil)
@@ -55,12 +55,12 @@ func newServer(config Config, host *access.Host, metrics *sdk.Metrics) (*Server,
 	if host.Directory == nil {
 		return nil, errors.New("an access \"managesieve\" block needs auth")
 	}
-	folder, err := scripts.Open(config.Scripts, scripts.Limits{Scripts: config.MaxScripts, Size: config.MaxScriptSize})
+	store, err := openScripts(&config, host)
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
-		config: config, host: *host, folder: folder, meters: newMeters(metrics), engine: engine.DefaultConfig(),
+		config: config, host: *host, scripts: store, meters: newMeters(metrics), engine: engine.DefaultConfig(),
 		scram: login.SCRAM{Directory: host.Directory},
 		gate: admission.New(admission.Limits{
 			PerAddress: config.MaxAddressConnections, Total: config.MaxConnections, Delay: config.LoginDelay, MaxDelay: config.MaxLoginDelay,
@@ -80,6 +80,17 @@ func newServer(config Config, host *access.Host, metrics *sdk.Metrics) (*Server,
 	}
 	s.ctx = s.Context()
 	return s, nil
+}
+
+func openScripts(config *Config, host *access.Host) (scripts.Store, error) {
+	limits := scripts.Limits{Scripts: config.MaxScripts, Size: config.MaxScriptSize}
+	if config.Scripts != "" {
+		return scripts.Open(config.Scripts, limits)
+	}
+	if host.Storage == nil {
+		return nil, errors.New("an access \"managesieve\" block needs a storage, or a folder of scripts")
+	}
+	return scripts.In(host.Storage, limits, config.Global), nil
 }
 
 func (s *Server) handshake(nc net.Conn, deadline time.Time) (*tls.Conn, error) {

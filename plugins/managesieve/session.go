@@ -31,7 +31,7 @@ type session struct {
 	ended            bool
 
 	user    string
-	account *scripts.Account // nil before the login
+	account scripts.Account // nil before the login
 }
 
 func (ss *session) use(nc net.Conn, secure bool) {

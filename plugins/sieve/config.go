@@ -13,9 +13,10 @@ import (
 
 // Config of a filter "sieve" block.
 type Config struct {
-	Scripts      string        `hcl:"scripts" semantic:"path" doc:"Folder of the users' scripts; the access \"managesieve\" block names the same." example:"/var/lib/stagecoach/sieve"`
-	Storage      string        `hcl:"storage,optional" doc:"The storage that the mail goes to: mailboxexists and special uses look there. Without it every mailbox counts as there." example:"storage.local.mail"`
-	Default      string        `hcl:"default,optional" doc:"Name of a script in the folder's \"global\" that is run for who has none active." example:"spam"`
+	Storage      string        `hcl:"storage,optional" doc:"The storage that the mail goes to: users' scripts are in it, and mailboxexists and special uses look there. Without it every mailbox counts as there." example:"storage.local.mail"`
+	Scripts      string        `hcl:"scripts,optional" semantic:"path" doc:"Folder of the users' scripts, in place of the storage; the access \"managesieve\" block names the same." example:"/var/lib/stagecoach/sieve"`
+	Global       string        `hcl:"global,optional" semantic:"path" doc:"Folder of the operator's scripts, NAME.sieve, for include :global and default; with a folder of users' scripts it is \"global\" in that." example:"/etc/stagecoach/sieve"`
+	Default      string        `hcl:"default,optional" doc:"Name of an operator's script that is run for who has none active." example:"spam"`
 	Delimiter    string        `hcl:"delimiter,optional" doc:"Characters that part a local part from its detail, for :user and :detail." example:"+"`
 	MaxActions   int           `hcl:"max_actions,optional" doc:"Actions of one run, in all." example:"32"`
 	MaxRedirects int           `hcl:"max_redirects,optional" doc:"Addresses that one run sends a mail on to; 0 forbids it." example:"4"`
@@ -35,6 +36,12 @@ func DefaultConfig() Config {
 // Validate points at the attribute with a value that makes no sense.
 func (c *Config) Validate() error {
 	switch {
+	case c.Scripts == "" && c.Storage == "":
+		return schema.Errorf(nil, "where are the scripts? Write storage = storage.local.mail, or name a folder: scripts = \"/var/lib/stagecoach/sieve\"")
+	case c.Scripts != "" && c.Global != "":
+		return schema.Errorf(schema.Path("global"), "the operator's scripts are in the folder \"global\" of scripts: leave one of the two out")
+	case c.Default != "" && c.Scripts == "" && c.Global == "":
+		return schema.Errorf(schema.Path("default"), "default is an operator's script: name their folder, global = \"/etc/stagecoach/sieve\"")
 	case c.MaxActions < 1 || c.MaxActions > 64:
 		return schema.Errorf(schema.Path("max_actions"), "max_actions must be from 1 to 64")
 	case c.MaxRedirects < 0 || c.MaxRedirects > c.MaxActions:

@@ -2,6 +2,7 @@ package sieve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -14,22 +15,24 @@ import (
 // Offline checks and tries scripts without a server, for the command line. It is
 // the Host of its runs: every mailbox is there, and nothing was seen before.
 type Offline struct {
-	Folder  *scripts.Folder // nil: there is nothing to include
+	Scripts scripts.Store // nil: there is nothing to include
 	Account string
 }
 
 var _ engine.Host = Offline{}
 
 // Script implements engine.Host.
-func (o Offline) Script(_ context.Context, global bool, name string) ([]byte, error) {
+func (o Offline) Script(ctx context.Context, global bool, name string) ([]byte, error) {
 	switch {
-	case o.Folder == nil:
+	case o.Scripts == nil:
 		return nil, nil
 	case global:
-		return o.Folder.Global(name)
+		return o.Scripts.Global(name)
+	case o.Account == "":
+		return nil, nil
 	}
-	text, err := o.Folder.Account(o.Account).Get(name)
-	if err == scripts.ErrNotFound {
+	text, err := o.Scripts.Account(o.Account).Get(ctx, name)
+	if errors.Is(err, scripts.ErrNotFound) {
 		return nil, nil
 	}
 	return text, err

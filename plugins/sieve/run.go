@@ -3,6 +3,7 @@ package sieve
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -24,7 +25,7 @@ type run struct {
 	ev        *filter.Event
 	recipient *v1.Recipient
 	user      string
-	account   *scripts.Account
+	account   scripts.Account
 	did       []string
 	names     map[string]*v1.Mailbox
 }
@@ -83,7 +84,7 @@ func (r *run) script(name string, text []byte, v *filter.Verdict) error {
 		return err
 	}
 	for _, w := range result.Warnings {
-		r.report(r.account, w.Error())
+		r.report(r.ctx, r.account, w.Error())
 	}
 	out, err := c.Outgoing(r.ctx, in, result)
 	if err != nil {
@@ -283,13 +284,16 @@ func (r *run) remember(list []engine.Memory) error {
 // Script implements engine.Host.
 func (r *run) Script(_ context.Context, global bool, name string) ([]byte, error) {
 	if global {
-		return r.folder.Global(name)
+		return r.scripts.Global(name)
 	}
-	text, err := r.account.Get(name)
-	if err == scripts.ErrNotFound {
+	text, err := r.account.Get(r.ctx, name)
+	if errors.Is(err, scripts.ErrNotFound) {
 		return nil, nil
 	}
-	return text, err
+	if err != nil {
+		return nil, &unavailable{err}
+	}
+	return text, nil
 }
 
 // Seen implements engine.Host.

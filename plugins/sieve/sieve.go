@@ -29,7 +29,7 @@ type Filter struct {
 	config  Config
 	dataDir string
 	log     zerolog.Logger
-	folder  *scripts.Folder
+	scripts scripts.Store
 	memory  *memory.Memory
 	boxes   storage.Storage // nil if the block names none
 	meters  meters
@@ -78,15 +78,24 @@ func newFilter(in *sdk.Instance) (*Filter, error) {
 		}
 		f.boxes = storage.NewClient(caller)
 	}
-	var err error
-	if f.folder, err = scripts.Open(f.config.Scripts, scripts.DefaultLimits()); err != nil {
+	if err := f.openScripts(); err != nil {
 		return nil, err
 	}
 	if err := f.files.sweep(); err != nil {
 		return nil, err
 	}
+	var err error
 	f.memory, err = memory.Open(in.DataDir, time.Now)
 	return f, err
+}
+
+func (f *Filter) openScripts() (err error) {
+	if f.config.Scripts == "" {
+		f.scripts = scripts.In(f.boxes, scripts.DefaultLimits(), f.config.Global)
+		return nil
+	}
+	f.scripts, err = scripts.Open(f.config.Scripts, scripts.DefaultLimits())
+	return err
 }
 
 // Health tells when nothing more can be remembered.
@@ -124,14 +133,14 @@ func (f *Filter) recipient(ctx context.Context, ev *filter.Event, r *v1.Recipien
 	if user == "" {
 		user = r.GetAddress()
 	}
-	account := f.folder.Account(user)
-	name, text, err := account.Active()
+	account := f.scripts.Account(user)
+	name, text, err := account.Active(ctx)
 	if err != nil {
 		return "", fmt.Errorf("read the script of %s: %w", user, err)
 	}
 	if text == nil && f.config.Default != "" {
 		name = f.config.Default
-		if text, err = f.folder.Global(name); err != nil {
+		if text, err = f.scripts.Global(name); err != nil {
 			return "", fmt.Errorf("read the script %s: %w", name, err)
 		}
 	}
@@ -152,15 +161,15 @@ func (f *Filter) recipient(ctx context.Context, ev *filter.Event, r *v1.Recipien
 	if trouble != nil {
 		f.meters.failures.Add(1)
 		f.log.Warn().Str("user", user).Str("queue_id", ev.Envelope.GetQueueId()).Err(trouble).Msg("a Sieve script failed: the mail is kept")
-		f.report(account, trouble.Error())
+		f.report(ctx, account, trouble.Error())
 		return "the script failed, kept: " + trouble.Error(), nil
 	}
 	return run.note(), nil
 }
 
 // report keeps a failure for the user to read.
-func (f *Filter) report(a *scripts.Account, text string) {
-	if err := a.Report(f.now().UTC().Format(time.RFC3339) + " " + text + "\n"); err != nil {
+func (f *Filter) report(ctx context.Context, a scripts.Account, text string) {
+	if err := a.Report(ctx, f.now().UTC().Format(time.RFC3339)+" "+text+"\n"); err != nil {
 		f.log.Error().Err(err).Msg("cannot keep the failure of a script for its user")
 	}
 }

@@ -37,7 +37,7 @@ func start(t *testing.T, change func(*Config)) *Filter {
 
 func (f *Filter) give(t *testing.T, user, text string) {
 	t.Helper()
-	a := f.folder.Account(user)
+	a := f.scripts.Account(user)
 	if err := a.Put(t.Context(), "main", []byte(text)); err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestWhatScriptsDecide(t *testing.T) {
 		if got := decided(t, f, event("q1", letter, "meg@ryan.example")); got != c.want {
 			t.Errorf("%s:\n%s\nwant\n%s", name, got, c.want)
 		}
-		trouble, err := f.folder.Account("meg@ryan.example").Trouble()
+		trouble, err := f.scripts.Account("meg@ryan.example").Trouble(t.Context())
 		if wants := name == "a mistake" || name == "a failure" || name == "a name that cannot be"; err != nil || (trouble != "") != wants {
 			t.Errorf("%s: the user is told %q, %v", name, trouble, err)
 		}
@@ -209,8 +209,11 @@ func TestValidatePointsAtTheAttribute(t *testing.T) {
 		"vacation_min":  func(c *Config) { c.VacationMin = -1 },
 		"redirect_from": func(c *Config) { c.RedirectFrom = "me" },
 		"without":       func(c *Config) { c.Without = []string{"nonsense"} },
+		"global":        func(c *Config) { c.Global = "/etc/stagecoach/sieve" },
+		"default":       func(c *Config) { c.Scripts, c.Storage, c.Default = "", "storage.local.mail", "spam" },
 	} {
 		c := DefaultConfig()
+		c.Scripts = "/var/lib/stagecoach/sieve"
 		change(&c)
 		diags := schema.Diagnostics(c.Validate())
 		if len(diags) != 1 || diags[0].GetPath()[0].GetName() != attribute {
@@ -218,6 +221,10 @@ func TestValidatePointsAtTheAttribute(t *testing.T) {
 		}
 	}
 	c := DefaultConfig()
+	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "where are the scripts?") {
+		t.Errorf("nowhere: %v", err)
+	}
+	c.Storage = "storage.local.mail"
 	if err := c.Validate(); err != nil {
 		t.Error(err)
 	}

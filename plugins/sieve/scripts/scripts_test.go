@@ -1,6 +1,7 @@
 package scripts_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,9 +11,12 @@ import (
 	"testing"
 
 	"github.com/stagecoach-mta/stagecoach/plugins/sieve/scripts"
+	"github.com/stagecoach-mta/stagecoach/sdk/fail"
+	"github.com/stagecoach-mta/stagecoach/sdk/sdktest"
+	"github.com/stagecoach-mta/stagecoach/sdk/storage"
 )
 
-func open(t *testing.T) (*scripts.Folder, *scripts.Account) {
+func open(t *testing.T) (*scripts.Folder, scripts.Account) {
 	t.Helper()
 	f, err := scripts.Open(filepath.Join(t.TempDir(), "a", "sieve"), scripts.Limits{Scripts: 3, Size: 100})
 	if err != nil {
@@ -21,9 +25,9 @@ func open(t *testing.T) (*scripts.Folder, *scripts.Account) {
 	return f, f.Account("meg@ryan.example")
 }
 
-func names(t *testing.T, a *scripts.Account) string {
+func names(t *testing.T, a scripts.Account) string {
 	t.Helper()
-	list, err := a.List()
+	list, err := a.List(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,13 +42,25 @@ func names(t *testing.T, a *scripts.Account) string {
 	return strings.Join(out, " ")
 }
 
-func TestScriptsLive(t *testing.T) {
-	_, a := open(t)
-	ctx := t.Context()
+// everywhere runs a test on each kind of Store.
+func everywhere(t *testing.T, test func(*testing.T, scripts.Store)) {
+	t.Run("folder", func(t *testing.T) {
+		f, _ := open(t)
+		test(t, f)
+	})
+	t.Run("storage", func(t *testing.T) {
+		test(t, scripts.In(sdktest.NewStorage(t.TempDir()), scripts.Limits{Scripts: 3, Size: 100}, ""))
+	})
+}
+
+func TestScriptsLive(t *testing.T) { everywhere(t, scriptsLive) }
+
+func scriptsLive(t *testing.T, store scripts.Store) {
+	a, ctx := store.Account("meg@ryan.example"), t.Context()
 	if names(t, a) != "" {
 		t.Error("a new account has scripts")
 	}
-	if name, text, err := a.Active(); name != "" || text != nil || err != nil {
+	if name, text, err := a.Active(t.Context()); name != "" || text != nil || err != nil {
 		t.Errorf("active %q %q %v", name, text, err)
 	}
 	for _, step := range []struct {
@@ -77,7 +93,7 @@ func TestScriptsLive(t *testing.T) {
 			t.Errorf("scripts %q, want %q", got, step.want)
 		}
 	}
-	if b, err := a.Get("été ünd"); err != nil || string(b) != "stop;\n" {
+	if b, err := a.Get(t.Context(), "été ünd"); err != nil || string(b) != "stop;\n" {
 		t.Errorf("%q %v", b, err)
 	}
 }
@@ -89,14 +105,14 @@ func TestAccountsAreApart(t *testing.T) {
 		if err := other.Put(t.Context(), "main", []byte(name[:min(9, len(name))])); err != nil {
 			t.Errorf("%q: %v", name, err)
 		}
-		if b, err := other.Get("main"); err != nil || string(b) != name[:min(9, len(name))] {
+		if b, err := other.Get(t.Context(), "main"); err != nil || string(b) != name[:min(9, len(name))] {
 			t.Errorf("%q: %q %v", name, b, err)
 		}
 	}
 	if got := names(t, a); got != "" {
 		t.Errorf("meg has %q", got)
 	}
-	if b, err := f.Account("JOE@ryan.example").Get("main"); err != nil || string(b) != "joe@ryan." {
+	if b, err := f.Account("JOE@ryan.example").Get(t.Context(), "main"); err != nil || string(b) != "joe@ryan." {
 		t.Errorf("an account's name in capitals: %q %v", b, err)
 	}
 }
@@ -119,7 +135,7 @@ func TestWhatIsWrittenIsWholeOrAsItWas(t *testing.T) {
 					return
 				default:
 				}
-				_, text, err := a.Active()
+				_, text, err := a.Active(t.Context())
 				if err != nil || len(text) == 0 || strings.Trim(string(text), string(text[:1])) != "" {
 					t.Errorf("read %q %v", text, err)
 					return
@@ -141,21 +157,23 @@ func TestWhatIsWrittenIsWholeOrAsItWas(t *testing.T) {
 	readers.Wait()
 }
 
-func TestTroubleIsKeptForTheUser(t *testing.T) {
-	f, a := open(t)
+func TestTroubleIsKeptForTheUser(t *testing.T) { everywhere(t, troubleIsKept) }
+
+func troubleIsKept(t *testing.T, f scripts.Store) {
+	a := f.Account("meg@ryan.example")
 	if err := a.Put(t.Context(), "main", nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Report("line 3: no such mailbox"); err != nil {
+	if err := a.Report(t.Context(), "line 3: no such mailbox"); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := a.Trouble(); err != nil || s != "line 3: no such mailbox" {
+	if s, err := a.Trouble(t.Context()); err != nil || s != "line 3: no such mailbox" {
 		t.Errorf("%q %v", s, err)
 	}
-	if err := errors.Join(a.Report(""), a.Report("")); err != nil {
+	if err := errors.Join(a.Report(t.Context(), ""), a.Report(t.Context(), "")); err != nil {
 		t.Error(err)
 	}
-	if s, _ := a.Trouble(); s != "" {
+	if s, _ := a.Trouble(t.Context()); s != "" {
 		t.Errorf("%q", s)
 	}
 	if b, err := f.Global("none"); b != nil || err != nil {
@@ -163,5 +181,56 @@ func TestTroubleIsKeptForTheUser(t *testing.T) {
 	}
 	if _, err := os.Stat("main.sieve"); err == nil {
 		t.Error("a script was written into the working directory")
+	}
+}
+
+// TestScriptsInTheStorage: what the storage has, any process sees; the longest script
+// fits, and the operator's come from a folder.
+func TestScriptsInTheStorage(t *testing.T) {
+	mail, global := sdktest.NewStorage(t.TempDir()), t.TempDir()
+	one, other := scripts.In(mail, scripts.Limits{Scripts: 3, Size: 16 << 20}, global), scripts.In(mail, scripts.DefaultLimits(), "")
+	name := strings.Repeat("Ü", scripts.MaxName/2)
+	text := []byte(strings.Repeat("#", storage.MaxAnnotation))
+	a := one.Account("meg@ryan.example")
+	if err := errors.Join(a.Put(t.Context(), name, text), a.Activate(t.Context(), name)); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Put(t.Context(), name, append(text, '#')); !errors.Is(err, scripts.ErrTooLarge) {
+		t.Errorf("an octet more: %v", err)
+	}
+	b := other.Account("meg@ryan.example")
+	if got, active, err := b.Active(t.Context()); err != nil || got != name || string(active) != string(text) {
+		t.Errorf("another process sees %q with %d octets: %v", got, len(active), err)
+	}
+	if got := names(t, b); got != fmt.Sprintf("%s:%d*", name, len(text)) {
+		t.Errorf("list: %q", got)
+	}
+	if got := names(t, other.Account("joe@ryan.example")); got != "" {
+		t.Errorf("joe has %q", got)
+	}
+	if err := os.WriteFile(filepath.Join(global, "spam.sieve"), []byte("stop;"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := one.Global("spam"); err != nil || string(text) != "stop;" {
+		t.Errorf("global: %q %v", text, err)
+	}
+	if text, err := other.Global("spam"); err != nil || text != nil {
+		t.Errorf("global without a folder: %q %v", text, err)
+	}
+}
+
+// plain is a storage that keeps no annotations.
+type plain struct{ storage.Storage }
+
+func (p plain) Open(ctx context.Context, name string) (storage.Account, error) {
+	a, err := p.Storage.Open(ctx, name)
+	return struct{ storage.Account }{a}, err
+}
+
+func TestStorageWithoutAnnotations(t *testing.T) {
+	a := scripts.In(plain{sdktest.NewStorage(t.TempDir())}, scripts.DefaultLimits(), "").Account("meg@ryan.example")
+	_, _, err := a.Active(t.Context())
+	if !fail.Is(err, fail.Unsupported) || !strings.Contains(err.Error(), "name a folder") {
+		t.Errorf("%v, want one that says what to do", err)
 	}
 }
