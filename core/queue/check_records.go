@@ -127,6 +127,7 @@ func (c *checker) shape(it *pebble.Iterator) (string, error) {
 		ok = len(k) == messageKeyLen
 	case keyDue:
 		_, ok = parseDue(k)
+		ok = ok || c.raises(keyDue)
 	case keyLane:
 		_, ok = parseLaneDue(k)
 		ok = ok || c.raises(keyLane)
@@ -353,7 +354,7 @@ func (c *checker) older() bool { return c.f.Format < formatVersion }
 
 // raises tells whether that makes an index anew, so that it says nothing yet.
 func (c *checker) raises(space byte) bool {
-	return c.f.Format < 3 && space == keyDestination || c.f.Format < 4 && space == keyLane
+	return c.f.Format < 3 && space == keyDestination || c.f.Format < 4 && space == keyLane || c.f.Format < 5 && space == keyDue
 }
 
 // indexKeys are all keys by which a message is found.

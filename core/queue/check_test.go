@@ -252,7 +252,7 @@ var damages = []struct {
 		drop(t, d, first(t, d, keyDue))
 	}},
 	{"a place in the due index is of nobody", []string{ofDue}, "", func(t *testing.T, d *simdisk.Disk, _ map[string]string) {
-		set(t, d, due{9, 5, 77}.key(), nil)
+		set(t, d, due{9, 7, 5, 77}.key(), nil)
 	}},
 	{"a place in the due index is another", []string{ofDue, ofDue}, "", func(t *testing.T, d *simdisk.Disk, _ map[string]string) {
 		at, _ := parseDue(first(t, d, keyDue))
@@ -264,7 +264,7 @@ var damages = []struct {
 		drop(t, d, first(t, d, keyLane))
 	}},
 	{"a place in a lane is of a message that waits elsewhere", []string{ofLanes}, "", func(t *testing.T, d *simdisk.Disk, names map[string]string) {
-		set(t, d, laneDue{"elsewhere", 7, due{9, 5, mustID(t, names["fresh"])}}.key(), nil)
+		set(t, d, laneDue{"elsewhere", due{9, 7, 5, mustID(t, names["fresh"])}}.key(), nil)
 	}},
 	{"a place by destination is not there", []string{ofDestinations}, "", func(t *testing.T, d *simdisk.Disk, _ map[string]string) {
 		drop(t, d, first(t, d, keyDestination))
@@ -328,7 +328,7 @@ var damages = []struct {
 		flip(t, d, messageKey(mustID(t, names["deferred"])))
 		flip(t, d, journalKey(mustID(t, names["parked"]), 0))
 		drop(t, d, bodyKey(mustID(t, names["late"])))
-		drop(t, d, due{classOf(0), 0, mustID(t, names["fresh"])}.key())
+		drop(t, d, due{classOf(0), bucketOf(mailTo()), 0, mustID(t, names["fresh"])}.key())
 		flip(t, d, first(t, d, keyFeed))
 		flip(t, d, metaCounts)
 		write(t, d, "queue/body/0/"+names["gone"], []byte("x"))

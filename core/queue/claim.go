@@ -1,99 +1,19 @@
 package queue
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// Claim is part of Queue.
-//
-// The due index is scanned from cursors on: all before a cursor is leased or
-// gone. So a scan neither meets the leased messages again nor the tombstones of
-// the ended ones. While a scan runs, its cursor stands at the end; what becomes
-// due meanwhile lowers it, and the lesser of the two stays.
+// Claim is part of Queue: what waits in no lane is claimed as that of a lane is, so its
+// senders take turns too.
 func (e *Engine) Claim(ctx context.Context, now time.Time, most int, term time.Duration) ([]*Claim, error) {
-	if err := e.check(ctx); err != nil {
-		return nil, err
-	}
-	e.claiming.Lock()
-	defer e.claiming.Unlock()
-	until := now.Add(term)
-	e.mu.Lock()
-	e.expire(nanos(now))
-	e.known = never // the scheduler asks NextDue before it sleeps
-	e.mu.Unlock()
-
-	var claims []*Claim
-	for class := 0; class < classes && len(claims) < most; class++ {
-		var err error
-		claims, err = e.claimClass(class, now, most, until, claims)
-		if err != nil {
-			for _, c := range claims {
-				_ = e.Release(ctx, c)
-			}
-			return nil, err
-		}
-	}
-	return claims, nil
-}
-
-func (e *Engine) claimClass(class int, now time.Time, most int, until time.Time, claims []*Claim) ([]*Claim, error) {
-	n := nanos(now)
-	e.mu.Lock()
-	from := e.cursors[class]
-	if from.at > n {
-		e.mu.Unlock()
-		return claims, nil
-	}
-	e.cursors[class] = due{class, never, 0}
-	e.mu.Unlock()
-	upto := from
-	defer func() {
-		e.mu.Lock()
-		if upto.before(e.cursors[class]) {
-			e.cursors[class] = upto
-		}
-		e.mu.Unlock()
-	}()
-	it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: from.key(), UpperBound: []byte{keyDue, byte(class) + 1}})
-	if err != nil {
-		return claims, err
-	}
-	defer it.Close()
-	valid := it.First()
-	for valid && len(claims) < most {
-		var batch []*lease
-		for ; valid && len(claims)+len(batch) < most; valid = it.Next() {
-			d, ok := parseDue(it.Key())
-			if !ok {
-				continue
-			}
-			if d.at > n {
-				upto, valid = d, false
-				break
-			}
-			if l := e.lease(d.id, until); l != nil {
-				l.state = &state{indexed: d}
-				batch = append(batch, l)
-			}
-			upto = d.next()
-		}
-		claims, err = e.load(batch, now, until, claims, "")
-		if err != nil {
-			upto = from
-			return claims, err
-		}
-	}
-	if err := it.Error(); err != nil {
-		upto = from
-		return claims, err
-	}
-	if !valid && upto.at <= n {
-		upto = due{class, never, 0} // nothing of this class is left
-	}
-	return claims, nil
+	claims, _, err := e.claimLane(ctx, fresh, now, most, term)
+	return claims, err
 }
 
 // lease takes the message; nil when somebody has it.
@@ -233,12 +153,9 @@ func (e *Engine) expire(n int64) {
 // again makes a message claimable whose entry stands behind the cursor; mu is
 // held.
 func (e *Engine) again(l *lease) {
-	var dues [classes]due
-	for c := range dues {
-		dues[c] = due{class: c, at: never}
+	if d := l.state.indexed; d.at != never {
+		e.lower([]due{d})
 	}
-	dues[l.state.class] = l.state.indexed
-	e.lower(&dues)
 	for _, d := range l.state.lanes {
 		e.lanes.lower(d)
 	}
@@ -287,20 +204,22 @@ func (e *Engine) NextDue(ctx context.Context) (time.Time, bool, error) {
 	if err := e.check(ctx); err != nil {
 		return time.Time{}, false, err
 	}
+	heads, err := e.freshHeads()
+	if err != nil {
+		return time.Time{}, false, err
+	}
 	e.mu.Lock()
 	at := e.expiry // a lease that runs out makes its message due
 	if len(e.leases) == 0 {
 		at = never
 	}
-	cursors := e.cursors
-	// What is committed from here on is reported by Wake.
-	e.known = never
 	e.mu.Unlock()
-	for _, c := range cursors {
-		if c.at >= at {
-			continue
+	slices.SortFunc(heads, func(a, b due) int { return cmp.Compare(a.at, b.at) })
+	for _, h := range heads {
+		if h.at >= at {
+			break
 		}
-		d, err := e.firstUnleased(c)
+		d, err := e.firstUnleased(h)
 		if err != nil {
 			return time.Time{}, false, err
 		}
@@ -315,8 +234,28 @@ func (e *Engine) NextDue(ctx context.Context) (time.Time, bool, error) {
 	return time.Unix(0, at).UTC(), true, nil
 }
 
+// freshHeads are where the due index begins, and have what is committed from here on
+// reported by Wake.
+func (e *Engine) freshHeads() ([]due, error) {
+	e.claiming.Lock()
+	defer e.claiming.Unlock()
+	e.mu.Lock()
+	e.known = never
+	l := e.lanes.of[fresh]
+	if l != nil {
+		defer e.mu.Unlock()
+		return slices.Clone(l.heads), nil
+	}
+	e.mu.Unlock()
+	s := &laneScan{e: e, lane: fresh} // a claim of nothing learns them
+	var heads []due
+	_, err := s.claim(time.Time{}, time.Time{}, func(hs []due) { heads = slices.Clone(hs) })
+	return heads, err
+}
+
+// firstUnleased looks on in one class and bucket.
 func (e *Engine) firstUnleased(from due) (int64, error) {
-	it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: from.key(), UpperBound: []byte{keyDue, byte(from.class) + 1}})
+	it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: from.key(), UpperBound: laneDue{fresh, from}.behind()})
 	if err != nil {
 		return never, err
 	}

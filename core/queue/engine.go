@@ -38,7 +38,7 @@ type Options struct {
 
 // faults are bugs that a test plants to see that its checker finds them.
 type faults struct {
-	earlyAck, lateEnqueue, noRetire, untold, lateIndex, staleIndex, unfair bool
+	earlyAck, lateEnqueue, noRetire, untold, lateIndex, staleIndex, unfair, unfairFresh bool
 }
 
 // Engine is the Queue in one directory of one machine.
@@ -83,7 +83,6 @@ type Engine struct {
 	token     uint64
 	sequence  uint64 // of the last observation
 	expiry    int64  // no lease ends before
-	cursors   [classes]due
 	lanes     knownLanes
 	known     int64 // the earliest due that the scheduler was told
 	counts    counts
@@ -133,9 +132,6 @@ func Open(o Options) (*Engine, error) {
 	e.fs = syncGuard{o.FS, e.stop}
 	e.history = past{fs: e.fs, dir: e.fs.PathJoin(o.Dir, "history"), log: o.Log}
 	e.changed.L = &e.mu
-	for c := range e.cursors {
-		e.cursors[c] = due{class: c}
-	}
 	if err := e.makeDirs(); err != nil {
 		return nil, fmt.Errorf("open the queue: %w", err)
 	}
@@ -206,7 +202,7 @@ func (e *Engine) tuned(opts *pebble.Options) *pebble.Options {
 }
 
 // formatVersion of keys and records together.
-const formatVersion = 4
+const formatVersion = 5
 
 // start reads the few records that are about the queue as a whole.
 func (e *Engine) start() error {

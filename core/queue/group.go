@@ -24,15 +24,15 @@ const maxGroup = 2 << 20
 type group struct {
 	batch  *pebble.Batch
 	delta  counts
-	dues   [classes]due // the earliest new entry of each class
-	lanes  []laneDue    // new entries in lanes
-	places []moved      // in the index by destination
-	key    []byte       // the last one of those
-	sync   bool         // somebody waits until it is on stable storage
-	ended  []*lease     // leases that end with this group
-	gone   []string     // files to remove after it
-	ends   []ending     // messages that end with it
-	fed    bool         // it has observations
+	fresh  laneHeads // the earliest new entries of the due index
+	lanes  []laneDue // new entries in lanes
+	places []moved   // in the index by destination
+	key    []byte    // the last one of those
+	sync   bool      // somebody waits until it is on stable storage
+	ended  []*lease  // leases that end with this group
+	gone   []string  // files to remove after it
+	ends   []ending  // messages that end with it
+	fed    bool      // it has observations
 	// history of the mail that it is about; the committer encodes it.
 	history []entry
 	done    chan struct{}
@@ -40,16 +40,12 @@ type group struct {
 }
 
 func newGroup(db *pebble.DB) *group {
-	g := &group{batch: db.NewBatchWithSize(32 << 10), done: make(chan struct{})}
-	for c := range g.dues {
-		g.dues[c] = due{class: c, at: never}
-	}
-	return g
+	return &group{batch: db.NewBatchWithSize(32 << 10), done: make(chan struct{})}
 }
 
 func (g *group) empty() bool { return g.batch.Empty() && len(g.history) == 0 }
 
-// addDue enters d into the index and remembers it for the cursors.
+// addDue enters d into the index and remembers it for the scans.
 func (g *group) addDue(d due) error {
 	if d.at == never {
 		return nil
@@ -58,10 +54,10 @@ func (g *group) addDue(d due) error {
 	return g.batch.Set(d.key(), nil, nil)
 }
 
-// note has the cursors lowered to d when the group is committed.
+// note makes d claimable when the group is committed.
 func (g *group) note(d due) {
-	if d.at != never && d.before(g.dues[d.class]) {
-		g.dues[d.class] = d
+	if d.at != never {
+		g.fresh.lower(d)
 	}
 }
 
@@ -165,7 +161,7 @@ func (e *Engine) committed(g *group) {
 			delete(e.leases, l.id)
 		}
 	}
-	e.lower(&g.dues)
+	e.lower(g.fresh.heads)
 	for _, d := range g.lanes {
 		e.lanes.lower(d)
 	}
@@ -190,12 +186,10 @@ func (e *Engine) committed(g *group) {
 }
 
 // lower tells the scans of Claim and the scheduler of new entries; mu is held.
-func (e *Engine) lower(dues *[classes]due) {
+func (e *Engine) lower(ds []due) {
 	earliest := int64(never)
-	for c, d := range dues {
-		if d.at != never && d.before(e.cursors[c]) {
-			e.cursors[c] = d
-		}
+	for _, d := range ds {
+		e.lanes.lower(laneDue{fresh, d})
 		earliest = min(earliest, d.at)
 	}
 	if earliest < e.known {

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math"
 	"time"
@@ -31,7 +32,7 @@ var (
 const (
 	messageKeyLen = 1 + 8
 	journalKeyLen = messageKeyLen + 4
-	dueKeyLen     = 1 + 1 + 8 + 8
+	placeLen      = 1 + 1 + 8 + 8
 )
 
 func messageKey(i id) []byte {
@@ -52,34 +53,51 @@ const classes = 19
 // classOf sorts the highest priority first.
 func classOf(priority int) int { return 9 - min(max(priority, -9), 9) }
 
-// due is a place in the due index: the higher priority first, within it the
-// longest due.
+// due is a place in the due index, or in that of a lane: the higher priority first,
+// within it a bucket of senders, and of these the longest due. The bucket stands before
+// the time, so that what another sender has there need not be read past.
+//
+// Rejected: a name for each sender in the key. Strangers choose the names, and a claim
+// would have to look at each of them; what shares a bucket shares its turn.
 type due struct {
-	class int
-	at    int64 // Unix nanoseconds; never: nothing is due
-	id    id
+	class  int
+	bucket byte
+	at     int64 // Unix nanoseconds; never: nothing is due
+	id     id
 }
 
 const never = math.MaxInt64
 
-func (d due) key() []byte {
-	k := append(make([]byte, 0, dueKeyLen), keyDue, byte(d.class))
+func (d due) appendPlace(k []byte) []byte {
+	k = append(k, byte(d.class), d.bucket)
 	k = binary.BigEndian.AppendUint64(k, uint64(d.at))
 	return binary.BigEndian.AppendUint64(k, uint64(d.id))
 }
 
-func parseDue(k []byte) (due, bool) {
-	if len(k) != dueKeyLen || k[0] != keyDue || k[1] >= classes {
+func (d due) key() []byte { return d.appendPlace(append(make([]byte, 0, 1+placeLen), keyDue)) }
+
+// parsePlace reads what follows the name of an index.
+func parsePlace(b []byte) (due, bool) {
+	if len(b) != placeLen || b[0] >= classes {
 		return due{}, false
 	}
-	return due{int(k[1]), int64(binary.BigEndian.Uint64(k[2:])), id(binary.BigEndian.Uint64(k[10:]))}, true
+	return due{int(b[0]), b[1], int64(binary.BigEndian.Uint64(b[2:])), id(binary.BigEndian.Uint64(b[10:]))}, true
 }
 
-// before orders two places of one class.
+func parseDue(k []byte) (due, bool) {
+	if len(k) == 0 || k[0] != keyDue {
+		return due{}, false
+	}
+	return parsePlace(k[1:])
+}
+
+// before orders two places of one class and bucket.
 func (d due) before(o due) bool { return d.at < o.at || d.at == o.at && d.id < o.id }
 
-// next is the place right after d.
-func (d due) next() due { d.id++; return d }
+// row orders classes, and buckets within them.
+func (d due) row(o due) int {
+	return cmp.Or(cmp.Compare(d.class, o.class), cmp.Compare(d.bucket, o.bucket))
+}
 
 // nanos of a time for the index: before 1970 and zero are 0, that is at once.
 func nanos(t time.Time) int64 {

@@ -3,7 +3,6 @@ package queue
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"hash/fnv"
 	"slices"
@@ -47,16 +46,14 @@ type Lane struct {
 }
 
 // laneDue is a place in a lane's own due index. A message has at most one in each
-// lane: where its earliest recipient of that lane is due. The bucket stands before the
-// time, so that what another sender has there need not be read past.
-//
-// Rejected: a name for each sender in the key. Strangers choose the names, and a claim
-// would have to look at each of them; what shares a bucket shares its turn.
+// lane: where its earliest recipient of that lane is due.
 type laneDue struct {
-	lane   string
-	bucket byte
+	lane string
 	due
 }
+
+// fresh is the lane of what waits in none: its places are those of the due index.
+const fresh = ""
 
 // bucketOf the sender: who logged in, else the reverse-path's domain. Not the whole
 // address: of a list each mail has another one (VERP).
@@ -74,35 +71,32 @@ func bucketOf(e *Envelope) byte {
 // lanePrefix leads all keys of a lane. Names hold no NUL: laneName sees to that.
 func lanePrefix(lane string) []byte {
 	k := make([]byte, 0, len(lane)+laneKeyLen)
+	if lane == fresh {
+		return append(k, keyDue)
+	}
 	k = append(k, keyLane)
 	k = append(k, lane...)
 	return append(k, 0)
 }
 
 // laneKeyLen is the length of a lane's key without the name.
-const laneKeyLen = dueKeyLen + 1 + 1
+const laneKeyLen = 1 + 1 + placeLen
 
-func (d laneDue) key() []byte {
-	k := append(lanePrefix(d.lane), byte(d.class), d.bucket)
-	k = binary.BigEndian.AppendUint64(k, uint64(d.at))
-	return binary.BigEndian.AppendUint64(k, uint64(d.id))
-}
+func (d laneDue) key() []byte { return d.appendPlace(lanePrefix(d.lane)) }
 
 func parseLaneDue(k []byte) (laneDue, bool) {
 	end := bytes.IndexByte(k, 0)
-	if end < 1 || k[0] != keyLane || len(k) != end-1+laneKeyLen || k[end+1] >= classes {
+	if end < 1 || k[0] != keyLane {
 		return laneDue{}, false
 	}
-	place := k[end+1:]
-	return laneDue{string(k[1:end]), place[1], due{
-		int(place[0]), int64(binary.BigEndian.Uint64(place[2:])), id(binary.BigEndian.Uint64(place[10:])),
-	}}, true
+	d, ok := parsePlace(k[end+1:])
+	return laneDue{string(k[1:end]), d}, ok
 }
 
 // behind is where the next class or bucket of a lane may begin.
 func (d laneDue) behind() []byte {
 	k := append(lanePrefix(d.lane), byte(d.class), d.bucket)
-	return append(k, bytes.Repeat([]byte{0xff}, 17)...) // one octet more than a place has
+	return append(k, bytes.Repeat([]byte{0xff}, placeLen-1)...) // one octet more than a place has
 }
 
 // laneName is a name that a key can hold.
@@ -125,7 +119,7 @@ func (s *state) laneDues(i id) (ds []laneDue) {
 		if found {
 			ds[n].at = min(ds[n].at, at)
 		} else {
-			ds = slices.Insert(ds, n, laneDue{r.lane, s.bucket, due{s.class, at, i}})
+			ds = slices.Insert(ds, n, laneDue{r.lane, due{s.class, s.bucket, at, i}})
 		}
 	}
 	return ds

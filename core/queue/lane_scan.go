@@ -9,34 +9,25 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// head is where, in one class and bucket of a lane, that begins which nobody has
-// leased: all before it is leased or gone. So a scan neither meets the leased messages
-// again nor the tombstones of the ended ones. At never nothing is left.
-type head struct {
-	bucket byte
-	due
-}
-
-func (h head) compare(o head) int {
-	return cmp.Or(cmp.Compare(h.class, o.class), cmp.Compare(h.bucket, o.bucket))
-}
-
-// laneHeads are all of a lane's, by class and bucket: what is not there is nowhere.
+// laneHeads are where, in each class and bucket of a lane, that begins which nobody has
+// leased: all before is leased or gone. So a scan neither meets the leased messages
+// again nor the tombstones of the ended ones. In order; a head at never has nothing left,
+// and what is not there is nowhere.
 type laneHeads struct {
-	heads []head
+	heads []due
 	// turn is the bucket of each class that is next.
 	turn [classes]byte
 }
 
 // lower enters what became due, and says how many heads that are more.
-func (l *laneHeads) lower(h head) int {
-	n, found := slices.BinarySearchFunc(l.heads, h, head.compare)
+func (l *laneHeads) lower(d due) int {
+	n, found := slices.BinarySearchFunc(l.heads, d, due.row)
 	if !found {
-		l.heads = slices.Insert(l.heads, n, h)
+		l.heads = slices.Insert(l.heads, n, d)
 		return 1
 	}
-	if h.before(l.heads[n].due) {
-		l.heads[n] = h
+	if d.before(l.heads[n]) {
+		l.heads[n] = d
 	}
 	return 0
 }
@@ -55,11 +46,10 @@ const maxLaneHeads = 1 << 16
 
 // lower makes an entry claimable that a scan may have passed.
 func (k *knownLanes) lower(d laneDue) {
-	h := head{d.bucket, d.due}
 	if k.scan != nil && k.scan.lane == d.lane {
-		k.scan.came.lower(h)
+		k.scan.came.lower(d.due)
 	} else if l := k.of[d.lane]; l != nil {
-		k.heads += l.lower(h)
+		k.heads += l.lower(d.due)
 	}
 }
 
@@ -76,23 +66,33 @@ func (k *knownLanes) begin(s *laneScan) {
 // end takes it back, with what came meanwhile.
 func (k *knownLanes) end(s *laneScan) {
 	k.scan = nil
-	s.heads = slices.DeleteFunc(s.heads, func(h head) bool { return h.at == never })
+	s.heads = slices.DeleteFunc(s.heads, func(h due) bool { return h.at == never })
 	for _, h := range s.came.heads {
 		s.lower(h)
 	}
-	if len(s.heads) == 0 || !s.known {
+	if !s.known || len(s.heads) == 0 && s.lane != fresh {
 		return // the start of the lane is as good
 	}
 	if k.heads+len(s.heads) > maxLaneHeads {
-		clear(k.of)
-		k.heads = 0
+		k.forget()
 	}
 	l := s.laneHeads
 	k.of[s.lane] = &l
 	k.heads += len(l.heads)
 }
 
-// laneScan is one ClaimLane.
+// forget all lanes; what waits in none is met too often for that.
+func (k *knownLanes) forget() {
+	l := k.of[fresh]
+	clear(k.of)
+	k.heads = 0
+	if l != nil {
+		k.of[fresh] = l
+		k.heads = len(l.heads)
+	}
+}
+
+// laneScan is one ClaimLane, or one Claim.
 type laneScan struct {
 	e    *Engine
 	lane string
@@ -100,60 +100,78 @@ type laneScan struct {
 	most int
 	// The lane's heads, if they are known; as they stand when it ends.
 	laneHeads
-	known bool
-	came  laneHeads // while it ran
-	it    *pebble.Iterator
-	at    *head // on which the iterator stands; nil: on none
+	known  bool
+	came   laneHeads        // while it ran
+	prefix []byte           // of the lane's keys
+	key    []byte           // the last one that was looked for
+	it     *pebble.Iterator // nil until something is looked for
+	at     *due             // the head on which it stands; nil: on none
+	turns  []*due
 }
 
 // ClaimLane is part of Lanes.
 func (e *Engine) ClaimLane(ctx context.Context, lane string, now time.Time, most int, term time.Duration) ([]*Claim, Lane, error) {
-	lane = laneName(lane)
+	return e.claimLane(ctx, laneName(lane), now, most, term)
+}
+
+func (e *Engine) claimLane(ctx context.Context, lane string, now time.Time, most int, term time.Duration) ([]*Claim, Lane, error) {
 	rest := Lane{Name: lane}
 	if err := e.check(ctx); err != nil {
 		return nil, rest, err
 	}
 	e.claiming.Lock()
 	defer e.claiming.Unlock()
-	until := now.Add(term)
 	s := &laneScan{e: e, lane: lane, now: nanos(now), most: most}
-	e.mu.Lock()
-	e.expire(nanos(now))
-	e.lanes.begin(s) // before the iterator: it may not see what comes from here on
-	e.mu.Unlock()
-	before, known := laneHeads{slices.Clone(s.heads), s.turn}, s.known
-	claims, err := s.run(now, until)
-	if err != nil {
-		s.laneHeads, s.known = before, known
-	}
-	e.mu.Lock()
-	e.lanes.end(s)
-	e.mu.Unlock()
+	claims, err := s.claim(now, now.Add(term), func(heads []due) {
+		next, best := int64(never), classes
+		for _, h := range heads {
+			next, best = min(next, h.at), min(best, h.class)
+		}
+		if next != never {
+			rest.Next, rest.Priority = time.Unix(0, next).UTC(), 9-best
+		}
+	})
 	if err != nil {
 		for _, c := range claims {
 			_ = e.Release(ctx, c)
 		}
-		return nil, rest, err
-	}
-	next, best := int64(never), classes
-	for _, h := range s.heads {
-		next, best = min(next, h.at), min(best, h.class)
-	}
-	if next != never {
-		rest.Next, rest.Priority = time.Unix(0, next).UTC(), 9-best
+		return nil, Lane{Name: lane}, err
 	}
 	return claims, rest, nil
 }
 
-func (s *laneScan) run(now, until time.Time) (claims []*Claim, err error) {
-	prefix := lanePrefix(s.lane)
-	upper := slices.Clone(prefix)
-	upper[len(upper)-1] = 1
-	if s.it, err = s.e.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: upper}); err != nil {
-		return nil, err
+// claim what there is, and tell where the rest begins; claiming is held.
+func (s *laneScan) claim(now, until time.Time, tell func(heads []due)) (claims []*Claim, err error) {
+	e := s.e
+	e.mu.Lock()
+	e.expire(s.now)
+	if s.lane == fresh {
+		e.known = never // the scheduler asks NextDue before it sleeps
 	}
-	defer s.it.Close()
+	e.lanes.begin(s) // before the iterator: it may not see what comes from here on
+	e.mu.Unlock()
+	before, known := laneHeads{slices.Clone(s.heads), s.turn}, s.known
+	claims, err = s.run(now, until)
+	if err != nil {
+		s.laneHeads, s.known = before, known
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.lanes.end(s)
+	tell(s.heads)
+	return claims, err
+}
+
+func (s *laneScan) run(now, until time.Time) (claims []*Claim, err error) {
+	defer func() {
+		if s.it != nil {
+			err = cmp.Or(err, s.it.Error(), s.it.Close())
+		}
+	}()
 	if !s.known {
+		if err := s.look(); err != nil {
+			return nil, err
+		}
 		s.learn()
 	}
 	for from := 0; from < len(s.heads) && len(claims) < s.most; {
@@ -166,36 +184,52 @@ func (s *laneScan) run(now, until time.Time) (claims []*Claim, err error) {
 		}
 		from = to
 	}
-	return claims, s.it.Error()
+	return claims, nil
 }
+
+// look makes the iterator: a claim of what is known not to be due needs none.
+func (s *laneScan) look() (err error) {
+	if s.it != nil {
+		return nil
+	}
+	s.prefix = lanePrefix(s.lane)
+	upper := slices.Clone(s.prefix)
+	upper[len(upper)-1]++
+	s.it, err = s.e.db.NewIter(&pebble.IterOptions{LowerBound: s.prefix, UpperBound: upper})
+	return err
+}
+
+// here is the place on which the iterator stands.
+func (s *laneScan) here() (due, bool) { return parsePlace(s.it.Key()[len(s.prefix):]) }
 
 // learn finds where each class and bucket begins.
 func (s *laneScan) learn() {
 	for valid := s.it.First(); valid; {
-		d, ok := parseLaneDue(s.it.Key())
+		d, ok := s.here()
 		if !ok {
 			valid = s.it.Next()
 			continue
 		}
-		s.heads = append(s.heads, head{d.bucket, d.due})
-		valid = s.it.SeekGE(d.behind())
+		s.heads = append(s.heads, d)
+		valid = s.it.SeekGE(laneDue{s.lane, d}.behind())
 	}
 	s.known = s.it.Error() == nil
 }
 
 // class claims what is due of one class. The buckets take turns: one message of each,
 // then as many more of each as fit.
-func (s *laneScan) class(hs []head, now, until time.Time, claims []*Claim) ([]*Claim, error) {
+func (s *laneScan) class(hs []due, now, until time.Time, claims []*Claim) ([]*Claim, error) {
 	class := hs[0].class
-	first, _ := slices.BinarySearchFunc(hs, head{bucket: s.turn[class], due: due{class: class}}, head.compare)
-	var turns []*head
+	first, _ := slices.BinarySearchFunc(hs, due{class: class, bucket: s.turn[class]}, due.row)
+	turns := s.turns[:0]
 	for n := range hs {
 		if h := &hs[(first+n)%len(hs)]; h.at <= s.now {
 			turns = append(turns, h)
 		}
 	}
+	s.turns = turns
 	share := 1
-	if s.e.o.faults.unfair {
+	if s.e.o.faults.unfair && s.lane != fresh || s.e.o.faults.unfairFresh && s.lane == fresh {
 		share = s.most
 	}
 	for len(turns) > 0 && len(claims) < s.most {
@@ -219,35 +253,47 @@ func (s *laneScan) class(hs []head, now, until time.Time, claims []*Claim) ([]*C
 			return claims, err
 		}
 		turns = append(turns[served:], turns[:served]...)
-		turns = slices.DeleteFunc(turns, func(h *head) bool { return h.at > s.now })
+		turns = slices.DeleteFunc(turns, func(h *due) bool { return h.at > s.now })
 		share = max((s.most-len(claims))/max(len(turns), 1), 1)
 	}
 	return claims, nil
 }
 
 // take leases the first n of what is due at a head, and moves it on.
-func (s *laneScan) take(h *head, n int, until time.Time, batch []*lease) ([]*lease, error) {
+func (s *laneScan) take(h *due, n int, until time.Time, batch []*lease) ([]*lease, error) {
+	if err := s.look(); err != nil {
+		return batch, err
+	}
 	if s.at != h {
-		s.it.SeekGE(laneDue{s.lane, h.bucket, h.due}.key())
+		s.key = h.appendPlace(append(s.key[:0], s.prefix...))
+		s.it.SeekGE(s.key)
 		s.at = h
 	}
 	for ; s.it.Valid(); s.it.Next() {
-		d, ok := parseLaneDue(s.it.Key())
+		d, ok := s.here()
 		if !ok {
 			continue
 		}
-		if d.class != h.class || d.bucket != h.bucket {
+		if d.row(*h) != 0 {
 			break
 		}
-		if h.due = d.due; n == 0 || d.at > s.now {
+		if *h = d; n == 0 || d.at > s.now {
 			return batch, nil
 		}
 		if l := s.e.lease(d.id, until); l != nil {
-			l.state = &state{lanes: []laneDue{d}}
+			l.state = s.found(d)
 			batch = append(batch, l)
 			n--
 		}
 	}
-	h.due, s.at = due{h.class, never, 0}, nil
+	*h, s.at = due{h.class, h.bucket, never, 0}, nil
 	return batch, s.it.Error()
+}
+
+// found is where a message was.
+func (s *laneScan) found(d due) *state {
+	if s.lane == fresh {
+		return &state{indexed: d}
+	}
+	return &state{lanes: []laneDue{{s.lane, d}}}
 }

@@ -325,9 +325,15 @@ func TestALongLaneIsScannedOnce(t *testing.T) {
 	}
 }
 
-// One sender's backlog in a lane, however large, does not delay what another sends
-// there: not in one claim of many, not over claims of one each, not after a restart.
+// One sender's backlog, however large, does not delay what another sends there: not in
+// one claim of many, not over claims of one each, not after a restart. Nor before routing.
 func TestOneSendersBacklogDelaysNoOther(t *testing.T) {
+	for name, lane := range map[string]string{"in a lane": laneA, "in none": fresh} {
+		t.Run(name, func(t *testing.T) { takesTurns(t, lane) })
+	}
+}
+
+func takesTurns(t *testing.T, lane string) {
 	ctx := context.Background()
 	fs := vfs.NewMem()
 	o := Options{FS: fs, Clock: (&fakeClock{start}).Now}
@@ -338,21 +344,24 @@ func TestOneSendersBacklogDelaysNoOther(t *testing.T) {
 			env.Sender, env.Subject = sender, sender
 			put(t, e, env, spool.FromBytes([]byte("x")))
 		}
+		if lane == fresh {
+			return
+		}
 		for _, c := range claim(t, e, start, n) {
-			if err := e.Park(ctx, c, []Change{{State: Waiting, Next: start, Lane: laneA}}, false); err != nil {
+			if err := e.Park(ctx, c, []Change{{State: Waiting, Next: start, Lane: lane}}, false); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	backlog := *backlogFlag
 	park(backlog, "bulk@hanks.example")
-	cs, _ := claimLane(t, e, laneA, start, 5)
+	cs, _ := claimLane(t, e, lane, start, 5)
 	for _, single := range []string{"tom@reed.example", "joe@fox.example"} {
 		park(1, single)
 		began := time.Now()
 		seen := 0
 		for n := range 3 {
-			cs, rest := claimLane(t, e, laneA, start, 1)
+			cs, rest := claimLane(t, e, lane, start, 1)
 			if len(cs) != 1 || rest.Next.IsZero() {
 				t.Fatalf("claim %d: %d, next %v", n, len(cs), rest.Next)
 			}
@@ -367,7 +376,7 @@ func TestOneSendersBacklogDelaysNoOther(t *testing.T) {
 			t.Fatal(err)
 		}
 		e = open(t, o)
-		cs, _ = claimLane(t, e, laneA, start, 8)
+		cs, _ = claimLane(t, e, lane, start, 8)
 		if got := slices.IndexFunc(cs, func(c *Claim) bool { return c.Sender == single }); len(cs) != 8 || got < 0 || got > 2 {
 			t.Errorf("of %d claimed after a restart, %s is number %d", len(cs), single, got+1)
 		}

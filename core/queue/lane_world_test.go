@@ -41,6 +41,8 @@ func (x *mail) dueIn(lane string) int64 {
 	return at
 }
 
+func dueIn(lane string) func(*mail) int64 { return func(x *mail) int64 { return x.dueIn(lane) } }
+
 // lane has a change name a lane, or not.
 func (w *world) lane(c *Change) {
 	if w.rng.IntN(2) == 0 {
@@ -124,7 +126,7 @@ func (w *world) claimLane() error {
 			w.complain("claimed %q in %q for the recipients %v, want %v", c.Subject, lane, c.Due, due)
 		}
 	}
-	if err := fair(waits, lane, most, got); err != nil {
+	if err := fair(waits, dueIn(lane), most, got); err != nil {
 		w.complain("at %v claimed in %q %q: %v", w.clock.now, lane, got, err)
 	}
 	left := int64(never)
@@ -145,7 +147,7 @@ var senders = []string{"annie@reed.example", "", "joe@fox.example", "tom@hanks.e
 // fair: of what waits those were claimed that had to be. The highest priority is first;
 // in it no sender has two more than another of whom some is left, and of each the longest
 // due is taken.
-func fair(waits map[string]*mail, lane string, most int, got []string) error {
+func fair(waits map[string]*mail, due func(*mail) int64, most int, got []string) error {
 	if want := min(most, len(waits)); len(got) != want {
 		return fmt.Errorf("%d of them, not %d", len(got), want)
 	}
@@ -156,7 +158,7 @@ func fair(waits map[string]*mail, lane string, most int, got []string) error {
 	}
 	for _, subjects := range left {
 		slices.SortFunc(subjects, func(a, b string) int {
-			return cmp.Or(cmp.Compare(waits[a].dueIn(lane), waits[b].dueIn(lane)), cmp.Compare(waits[a].id, waits[b].id))
+			return cmp.Or(cmp.Compare(due(waits[a]), due(waits[b])), cmp.Compare(waits[a].id, waits[b].id))
 		})
 	}
 	last, taken := 0, map[[2]int]int{}
@@ -215,7 +217,7 @@ func lanesClaimable(e *Engine, m model) error {
 			got = append(got, c.Subject)
 			err = cmp.Or(err, e.Release(ctx, c))
 		}
-		if err = cmp.Or(err, fair(waits, l.Name, 2, got)); err != nil {
+		if err = cmp.Or(err, fair(waits, dueIn(l.Name), 2, got)); err != nil {
 			return false
 		}
 		if cs, _, err = e.ClaimLane(ctx, l.Name, start.Add(365*24*time.Hour), 1000, time.Minute); err != nil {

@@ -18,7 +18,7 @@ type lease struct {
 // while the message is leased, so that a result need not read the envelope.
 type state struct {
 	class     int
-	bucket    byte // of the sender, in lanes
+	bucket    byte // of the sender
 	size      int64
 	notBefore int64
 	next      int32 // index of the next new recipient
@@ -113,7 +113,7 @@ func (s *state) due(i id) due {
 			at = min(at, max(r.fresh(), s.notBefore))
 		}
 	}
-	return due{s.class, at, i}
+	return due{s.class, s.bucket, at, i}
 }
 
 func (s *state) open() bool {

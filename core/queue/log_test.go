@@ -55,6 +55,9 @@ func TestADamagedLogCostsItsOwnRecords(t *testing.T) {
 			if size*percent/100+bits > size*99/100 {
 				continue
 			}
+			if end := size*percent/100 + bits; bits > 1 && end/logBlock == size/logBlock {
+				bits -= end % logBlock // without the last block's first header nothing there tells what was synced
+			}
 			t.Run(fmt.Sprintf("%d octets at %d%%", bits, percent), func(t *testing.T) {
 				fs := whole.Clone()
 				for n := range bits {

@@ -108,10 +108,17 @@ func TestAnIgnoredChecksumIsFound(t *testing.T) {
 	}
 }
 
-// TestAnUnfairLaneIsFound: a lane that gives out one sender's mail before all others.
-func TestAnUnfairLaneIsFound(t *testing.T) {
+// TestUnfairTurnsAreFound: a lane, or the due index, that gives out one sender's mail
+// before all others.
+func TestUnfairTurnsAreFound(t *testing.T) {
+	for name, f := range map[string]faults{"in a lane": {unfair: true}, "in none": {unfairFresh: true}} {
+		t.Run(name, func(t *testing.T) { unfairIsFound(t, f) })
+	}
+}
+
+func unfairIsFound(t *testing.T, f faults) {
 	const most = 20_000
-	w := newWorld(t, 1, Options{FS: vfs.NewMem(), faults: faults{unfair: true}})
+	w := newWorld(t, 1, Options{FS: vfs.NewMem(), faults: f})
 	found := ""
 	w.complain = func(format string, a ...any) { found = fmt.Sprintf(format, a...) }
 	if err := w.open(); err != nil {

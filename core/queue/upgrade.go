@@ -11,14 +11,15 @@ import (
 const oldestFormat = 2
 
 // raisedSpaces are the indexes that changed since then.
-var raisedSpaces = []byte{keyDestination, keyLane}
+var raisedSpaces = indexSpaces
 
 // raise brings an older queue to this program's format, but for the record that says
 // so: start writes that, and syncs. A crash before it begins anew.
 //
 // Format 3 brought the index by destination, and counts that are its sum; format 4 the
 // bucket of the sender in a lane's keys, and a checksum of large bodies, which what an
-// older program put does not have. Both indexes are made anew, from either.
+// older program put does not have; format 5 the bucket in the due index. All indexes are
+// made anew, from any of them.
 func (e *Engine) raise() error {
 	format, err := e.meta(metaFormat, formatVersion)
 	if err != nil || format == formatVersion {
