@@ -1,12 +1,13 @@
 // Command dkimdiff is our side of the comparison with other DKIM programs: it
-// signs mails with the dkimsign filter, and verifies them with what authverify
-// uses.
+// signs mails with the dkimsign filter, verifies them with what authverify uses, and
+// brings them to milters with the milter filter.
 //
 //	dkimdiff KEYS
 //
 // KEYS is a folder of keys as dkimsign has it; what would be in the DNS is made of
 // it. Each line of the input is an object with the mail in base64, and "sign" with
-// the canonical forms if it is to be signed; each line of the output answers one.
+// the canonical forms if it is to be signed, or "milter" with the address of one that
+// adds header fields; each line of the output answers one.
 package main
 
 import (
@@ -22,6 +23,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/keyring"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/message"
+	"github.com/stagecoach-mta/stagecoach/plugins/milter"
 	"github.com/stagecoach-mta/stagecoach/sdk"
 	"github.com/stagecoach-mta/stagecoach/sdk/filter"
 	"github.com/stagecoach-mta/stagecoach/sdk/mail"
@@ -29,8 +31,9 @@ import (
 )
 
 type question struct {
-	Mail []byte `json:"mail"`
-	Sign string `json:"sign"`
+	Mail   []byte `json:"mail"`
+	Sign   string `json:"sign"`
+	Milter string `json:"milter"`
 }
 
 type answer struct {
@@ -76,6 +79,7 @@ func run(keys string) error {
 	}
 	verifier := &dkim.Verifier{Resolver: z}
 	signers := map[string]filter.Filter{}
+	milters := map[string]filter.Filter{}
 	in := bufio.NewScanner(os.Stdin)
 	in.Buffer(nil, 64<<20)
 	out := bufio.NewWriter(os.Stdout)
@@ -85,9 +89,12 @@ func run(keys string) error {
 			return err
 		}
 		var a answer
-		if q.Sign != "" {
+		switch {
+		case q.Sign != "":
 			a.Mail, err = sign(signers, keys, q)
-		} else {
+		case q.Milter != "":
+			a.Mail, err = ask(milters, q)
+		default:
 			a, err = verify(verifier, q.Mail)
 		}
 		if err != nil {
@@ -132,16 +139,54 @@ func sign(signers map[string]filter.Filter, keys string, q question) ([]byte, er
 		}
 		signers[q.Sign] = f
 	}
+	return edited(f, &v1.Envelope{}, q.Mail)
+}
+
+// ask brings a mail to a milter, and returns it with the fields that this one adds.
+func ask(milters map[string]filter.Filter, q question) ([]byte, error) {
+	f := milters[q.Milter]
+	if f == nil {
+		dir, err := os.MkdirTemp("", "dkimdiff")
+		if err != nil {
+			return nil, err
+		}
+		p := milter.Plugin()
+		c := p.Config.(milter.Config)
+		c.Address = q.Milter
+		if f, err = p.Filter(context.Background(), &sdk.Instance{Config: &c, Metrics: &sdk.Metrics{}, DataDir: dir, Hostname: "mx.ryan.example"}); err != nil {
+			return nil, err
+		}
+		milters[q.Milter] = f
+	}
+	return edited(f, &v1.Envelope{
+		QueueId: "1", Sender: "tom@hanks.example", Client: &v1.Client{Ip: "192.0.2.7", Hello: "mail.hanks.example"},
+		Recipients: []*v1.Recipient{{Address: "meg@ryan.example"}},
+	}, q.Mail)
+}
+
+// edited is a mail below the fields that a filter puts on top of it.
+func edited(f filter.Filter, envelope *v1.Envelope, text []byte) ([]byte, error) {
+	m, err := message.Read(bytes.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	var header mail.Header
+	for _, field := range m.Header {
+		header = append(header, &v1.HeaderField{Name: field.Name, Value: field.Value()})
+	}
 	v, err := f.Filter(context.Background(), &filter.Event{
-		Kind: v1.FilterEvent_MESSAGE, Envelope: &v1.Envelope{}, Message: mail.FromBytes(q.Mail),
+		Kind: v1.FilterEvent_MESSAGE, Message: mail.FromBytes(text), Header: header, Envelope: envelope,
 	})
 	if err != nil {
 		return nil, err
 	}
-	signed := q.Mail
-	for _, e := range v.Reply().GetEdits() {
-		field := e.GetInsertHeader().GetField()
-		signed = append([]byte(field.GetName()+":"+string(field.GetValue())+"\r\n"), signed...)
+	if a := v.Reply().GetVerdict().GetAction(); a > v1.Verdict_ACCEPT {
+		return nil, fmt.Errorf("the filter answers %s", v.Reply().GetVerdict())
 	}
-	return signed, nil
+	for _, e := range v.Reply().GetEdits() {
+		if field := e.GetInsertHeader().GetField(); field != nil {
+			text = append([]byte(field.GetName()+":"+string(field.GetValue())+"\r\n"), text...)
+		}
+	}
+	return text, nil
 }
