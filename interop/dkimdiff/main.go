@@ -80,6 +80,11 @@ func run(keys string) error {
 	verifier := &dkim.Verifier{Resolver: z}
 	signers := map[string]filter.Filter{}
 	milters := map[string]filter.Filter{}
+	dir, err := os.MkdirTemp("", "dkimdiff")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
 	in := bufio.NewScanner(os.Stdin)
 	in.Buffer(nil, 64<<20)
 	out := bufio.NewWriter(os.Stdout)
@@ -93,7 +98,7 @@ func run(keys string) error {
 		case q.Sign != "":
 			a.Mail, err = sign(signers, keys, q)
 		case q.Milter != "":
-			a.Mail, err = ask(milters, q)
+			a.Mail, err = ask(milters, dir, q)
 		default:
 			a, err = verify(verifier, q.Mail)
 		}
@@ -143,16 +148,13 @@ func sign(signers map[string]filter.Filter, keys string, q question) ([]byte, er
 }
 
 // ask brings a mail to a milter, and returns it with the fields that this one adds.
-func ask(milters map[string]filter.Filter, q question) ([]byte, error) {
+func ask(milters map[string]filter.Filter, dir string, q question) ([]byte, error) {
 	f := milters[q.Milter]
 	if f == nil {
-		dir, err := os.MkdirTemp("", "dkimdiff")
-		if err != nil {
-			return nil, err
-		}
 		p := milter.Plugin()
 		c := p.Config.(milter.Config)
 		c.Address = q.Milter
+		var err error
 		if f, err = p.Filter(context.Background(), &sdk.Instance{Config: &c, Metrics: &sdk.Metrics{}, DataDir: dir, Hostname: "mx.ryan.example"}); err != nil {
 			return nil, err
 		}
