@@ -42,7 +42,7 @@ lint: ## gofmt, vet, golangci-lint with the repo's configuration
 	$(GO) vet ./...
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION) run ./...
 
-simulate: ## Days of delivery in a minute: a million mails to good, slow, dead and greylisting destinations (MAILS, DESTINATIONS, SEED)
+simulate: ## Days of delivery in a minute: a million mails to good, slow, dead and greylisting destinations, and one sender who floods (MAILS, DESTINATIONS, SEED)
 	@$(GO) test ./core/schedule -run TestSimulation -count 1 -v -args -table -mails $(MAILS) -destinations $(DESTINATIONS) -seed $(or $(SEED),1)
 
 interop: build ## Real mail clients against the development server (installs Debian packages, as root)

@@ -36,6 +36,8 @@ type world struct {
 	parks       int
 	outstanding int
 	steps       int
+	// noTurns is a bug to be found: the disk gives out the longest due first.
+	noTurns bool
 
 	// clock is what a step is told; saw is told of the step.
 	clock func() time.Time
@@ -49,6 +51,7 @@ type peer struct {
 	answer func(w *world, p *peer, m *mail) (time.Duration, Result, time.Duration)
 	n, top int
 	recent []time.Time
+	opened time.Time // its first answer
 }
 
 type mail struct {
@@ -63,36 +66,6 @@ type mail struct {
 	at       time.Time
 	inLane   bool
 	leased   bool
-}
-
-// shelf is one index of the queue, by class and time.
-type shelf struct{ h mailHeap }
-
-type entry struct {
-	class int
-	at    time.Time
-	m     *mail
-}
-
-type mailHeap []entry
-
-func (h mailHeap) Len() int { return len(h) }
-func (h mailHeap) Less(i, j int) bool {
-	if h[i].class != h[j].class {
-		return h[i].class < h[j].class
-	}
-	if !h[i].at.Equal(h[j].at) {
-		return h[i].at.Before(h[j].at)
-	}
-	return h[i].m.id < h[j].m.id
-}
-func (h mailHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *mailHeap) Push(x any)   { *h = append(*h, x.(entry)) }
-func (h *mailHeap) Pop() any {
-	old := *h
-	e := old[len(old)-1]
-	*h = old[:len(old)-1]
-	return e
 }
 
 type event struct {
@@ -152,7 +125,7 @@ func (w *world) shelve(m *mail, lane string, at time.Time) {
 			w.stored[lane] = sh
 		}
 	}
-	heap.Push(&sh.h, entry{m.class, at, m})
+	sh.put(entry{m.class, at, m}, w.noTurns)
 	w.step(Backlog{Lane: lane, Next: at, Class: m.class})
 }
 
@@ -193,14 +166,14 @@ func (w *world) step(e Event) {
 func (w *world) list() {
 	var names []string
 	for name, sh := range w.stored {
-		if len(sh.h) > 0 {
+		if len(sh.rows) > 0 {
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		e := w.stored[name].h[0]
-		w.step(Backlog{Lane: name, Next: e.at, Class: e.class})
+		next, class := w.stored[name].next()
+		w.step(Backlog{Lane: name, Next: next, Class: class})
 	}
 }
 
@@ -212,17 +185,16 @@ func (w *world) fetch(a Fetch) {
 		sh = w.stored[a.Lane]
 	}
 	var got []*mail
-	for sh != nil && len(got) < a.N && len(sh.h) > 0 {
-		e := sh.h[0]
-		if e.at.After(w.now) {
+	for sh != nil && len(got) < a.N {
+		m := sh.take(w.now)
+		if m == nil {
 			break
 		}
-		heap.Pop(&sh.h)
-		got = append(got, e.m)
+		got = append(got, m)
 	}
 	answer := Backlog{Lane: a.Lane, Answer: true, Fetched: len(got)}
-	if sh != nil && len(sh.h) > 0 {
-		answer.Next, answer.Class = sh.h[0].at, sh.h[0].class
+	if sh != nil {
+		answer.Next, answer.Class = sh.next()
 	}
 	w.step(answer)
 	for _, m := range got {
