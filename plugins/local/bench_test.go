@@ -46,7 +46,7 @@ func BenchmarkDeposit(b *testing.B) {
 					i := n.Add(1)
 					account := fmt.Sprintf("user%d@ryan.example", i%50)
 					resp, err := s.Deposit(context.Background(), &v1.DepositRequest{
-						QueueId: fmt.Sprint(i), Message: inlineMessage(fmt.Sprintf(text, i)), ReturnPath: "tom@hanks.example",
+						QueueId: fmt.Sprintf("%011d", i), Message: inlineMessage(fmt.Sprintf(text, i)), ReturnPath: "tom@hanks.example",
 						Targets: []*v1.DepositRequest_Target{{Account: account, Recipient: account}},
 					})
 					if err != nil || resp.Results[0].Problem != nil {

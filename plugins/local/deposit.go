@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -110,8 +111,10 @@ func (s *Store) prepare(t *target) (*account, error) {
 func (s *Store) known(queueID string, byAccount map[*account][]*target) (missing bool, err error) {
 	for _, ts := range byAccount {
 		for _, t := range ts {
-			if t.kept, err = get(s.db, keyDeposit(queueID, t.GetKey())); err != nil {
-				return false, err
+			if key := keyDeposit(queueID, t.GetKey()); s.fresh.has(key) {
+				if t.kept, err = get(s.db, key); err != nil {
+					return false, err
+				}
 			}
 			missing = missing || t.kept == nil
 		}
@@ -193,7 +196,9 @@ func (c *change) deliver(req *v1.DepositRequest, b *body, t *target) (stored boo
 	if err != nil {
 		return false, err
 	}
-	c.b.Set(keyDeposit(req.GetQueueId(), t.GetKey()), d.encode(), nil)
+	key := keyDeposit(req.GetQueueId(), t.GetKey())
+	c.s.fresh.add(key)
+	c.b.Set(key, d.encode(), nil)
 	c.b.Set(keyDepositTime(d.ms, req.GetQueueId(), t.GetKey()), nil, nil)
 	t.fill(&d)
 	c.s.meters.deposits.Add(1)
@@ -263,12 +268,7 @@ func (c *change) thread(sum *v1.Summary, msg uint64) (thread, hash uint64, err e
 	refs := mime.MessageIDs(sum.GetReferences())
 	slices.Reverse(refs)
 	ids = append(ids, refs[:min(len(refs), maxReferences)]...)
-	for _, id := range ids {
-		if thread, err = c.threadOf(hashID(id)); thread != 0 || err != nil {
-			break
-		}
-	}
-	if err != nil {
+	if thread, err = c.threadOf(ids); err != nil {
 		return 0, 0, err
 	}
 	if thread == 0 {
@@ -285,15 +285,39 @@ func (c *change) thread(sum *v1.Summary, msg uint64) (thread, hash uint64, err e
 	return thread, hash, nil
 }
 
-func (c *change) threadOf(hash uint64) (uint64, error) {
-	if t := c.threads[hash]; t != 0 {
-		return t, nil
+// threadOf is the thread of the first of these Message-IDs that is known, or 0. Most
+// are not: the filters of the lowest level, which Get passes over, save a block of a
+// table for each.
+func (c *change) threadOf(ids []string) (thread uint64, err error) {
+	if len(ids) == 0 {
+		return 0, nil
 	}
-	v, err := get(c.s.db, key88(tabThread, c.a.num, hash))
-	if err != nil || len(v) != 16 {
+	lower := key8(tabThread, c.a.num)
+	it, err := c.s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: after(lower), UseL6Filters: true})
+	if err != nil {
 		return 0, err
 	}
-	return be.Uint64(v), nil
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for _, id := range ids {
+		hash := hashID(id)
+		if t := c.threads[hash]; t != 0 {
+			return t, nil
+		}
+		if !it.SeekPrefixGE(key88(tabThread, c.a.num, hash)) {
+			if err := it.Error(); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return 0, err
+		}
+		if len(v) == 16 {
+			return be.Uint64(v), nil
+		}
+	}
+	return 0, nil
 }
 
 // unthread forgets a Message-ID, unless a younger message has it too.

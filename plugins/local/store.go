@@ -74,6 +74,7 @@ type Store struct {
 		byName map[string]*account
 	}
 	depositing turns
+	fresh      fresh
 	blobs      blobs
 	views      views
 	space      space
@@ -173,6 +174,9 @@ func (s *Store) Close() error {
 // recover brings the directory into step with the database.
 func (s *Store) recover() error {
 	if err := s.views.clear(s); err != nil {
+		return err
+	}
+	if err := s.fresh.open(s.db); err != nil {
 		return err
 	}
 	return s.blobs.recover(s)
