@@ -22,7 +22,7 @@ and the server cannot start until they are done.
 An account is a user's mailboxes, named as the directory names it: meg@ryan.example.
 docs/mailboxes.md tells more.`,
 	}
-	c.AddCommand(a.mailboxList(), a.mailboxStats(), a.mailboxCheck(), a.mailboxBackup(), a.mailboxRestore())
+	c.AddCommand(a.mailboxList(), a.mailboxStats(), a.mailboxCheck(), a.mailboxBackup(), a.mailboxRestore(), a.mailboxExport(), a.mailboxImport())
 	return c
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/stagecoach-mta/stagecoach/sdk/maildir"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 	"github.com/stagecoach-mta/stagecoach/sdk/storage"
 )
@@ -321,7 +322,7 @@ func TestFolderNames(t *testing.T) {
 		"~peter/mail/台北/日本語": ".%7Epeter.mail.&U,BTFw-.&ZeVnLIqe-", // the example of RFC 3501 section 5.1.3
 		"v1.0/100%":          ".v1%2E0.100%25", "😀": ".&2D3eAA-", "a😀&b": ".a&2D3eAA-&-b",
 	} {
-		if got := folder(name); got != dir {
+		if got := maildir.Folder(name); got != dir {
 			t.Errorf("%q is the folder %q, want %q", name, got, dir)
 		}
 		if dir == "" {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	"github.com/stagecoach-mta/stagecoach/sdk/mail"
+	"github.com/stagecoach-mta/stagecoach/sdk/maildir"
 	"github.com/stagecoach-mta/stagecoach/sdk/mime"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
@@ -45,63 +46,24 @@ func checkName(name string) (string, error) {
 		levels[0] = inbox
 	}
 	name = strings.Join(levels, "/")
-	if len(folder(name)) > 250 {
+	if len(maildir.Folder(name)) > 250 {
 		return "", fail.New(fail.Invalid, "mailbox name %.40q… is too long for a folder", name)
 	}
 	return name, nil
 }
 
-// folder is the directory of a mailbox: Maildir++ has ".A.B" for A/B and the
-// Maildir itself for INBOX. What is beyond ASCII stands in modified UTF-7, what
-// would be misread as %XX.
-func folder(name string) string {
-	if name == inbox {
-		return ""
-	}
-	var b strings.Builder
-	b.WriteByte('.')
-	name = toUTF7(name)
-	for i := range len(name) {
-		switch c := name[i]; c {
-		case '/':
-			b.WriteByte('.')
-		case '.', '%', '\\', '~':
-			fmt.Fprintf(&b, "%%%02X", c)
-		default:
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
-}
-
-// nameOf undoes folder; ok: it is a mailbox's.
+// nameOf undoes maildir.Folder; ok: it is a mailbox's.
 func nameOf(dir string) (name string, ok bool) {
-	var b strings.Builder
-	for i := 1; i < len(dir); i++ {
-		switch {
-		case dir[i] == '.':
-			b.WriteByte('/')
-		case dir[i] == '%' && i+2 < len(dir):
-			c, err := strconv.ParseUint(dir[i+1:i+3], 16, 8)
-			if err != nil {
-				return "", false
-			}
-			b.WriteByte(byte(c))
-			i += 2
-		default:
-			b.WriteByte(dir[i])
-		}
-	}
-	name, ok = fromUTF7(b.String())
+	name, ok = maildir.Name(dir)
 	if !ok {
 		return "", false
 	}
 	name, err := checkName(name)
-	return name, err == nil && folder(name) == dir
+	return name, err == nil && maildir.Folder(name) == dir
 }
 
 func (a *account) path(b *box, elem ...string) string {
-	return filepath.Join(append([]string{a.dir, folder(b.Name)}, elem...)...)
+	return filepath.Join(append([]string{a.dir, maildir.Folder(b.Name)}, elem...)...)
 }
 
 // createBox makes a mailbox and its folder.
@@ -364,42 +326,14 @@ func hash(id string) uint64 {
 	return n | 1
 }
 
-// letters of the flags in a file name, in their order.
-var letters = []struct {
-	letter byte
-	flag   v1.Flag
-}{
-	{'D', v1.Flag_FLAG_DRAFT}, {'F', v1.Flag_FLAG_FLAGGED}, {'R', v1.Flag_FLAG_ANSWERED},
-	{'S', v1.Flag_FLAG_SEEN}, {'T', v1.Flag_FLAG_DELETED},
-}
-
-func flagsOf(file string) (flags uint32) {
-	_, info, _ := strings.Cut(filepath.Base(file), ":2,")
-	for _, l := range letters {
-		if strings.IndexByte(info, l.letter) >= 0 {
-			flags |= uint32(l.flag)
-		}
-	}
+func flagsOf(file string) uint32 {
+	flags, _ := maildir.Info(filepath.Base(file))
 	return flags
 }
 
-// withFlags is the name in cur for these flags; letters that are not ours (P, and
-// Dovecot's keywords a to z) stay.
+// withFlags is the name in cur for these flags.
 func withFlags(file string, flags uint32) string {
-	name, info, _ := strings.Cut(filepath.Base(file), ":2,")
-	out := []byte{}
-	for i := range len(info) {
-		if strings.IndexByte("DFRST", info[i]) < 0 {
-			out = append(out, info[i])
-		}
-	}
-	for _, l := range letters {
-		if flags&uint32(l.flag) != 0 {
-			out = append(out, l.letter)
-		}
-	}
-	slices.Sort(out)
-	return "cur/" + name + ":2," + string(out)
+	return "cur/" + maildir.WithFlags(filepath.Base(file), flags)
 }
 
 // place puts a message into the folder, durable with its name: tmp, fsync, link

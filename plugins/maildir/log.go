@@ -10,9 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/stagecoach-mta/stagecoach/sdk/maildir"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
@@ -135,10 +135,7 @@ func (st *state) apply(r *record) {
 	st.records++
 }
 
-func base(file string) string {
-	b, _, _ := strings.Cut(filepath.Base(file), ":2,")
-	return b
-}
+func base(file string) string { return maildir.Base(filepath.Base(file)) }
 
 func (b *box) find(uid uint32) (int, bool) {
 	return slices.BinarySearchFunc(b.msgs, uid, func(m *message, uid uint32) int { return int(int64(m.UID) - int64(uid)) })

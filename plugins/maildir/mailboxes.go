@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/stagecoach-mta/stagecoach/sdk/fail"
+	"github.com/stagecoach-mta/stagecoach/sdk/maildir"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )
 
@@ -228,7 +229,7 @@ func (a *account) rename(b *box, name string) error {
 		return err
 	}
 	for x, to := range moved {
-		if err := os.Rename(a.path(x), filepath.Join(a.dir, folder(to))); err != nil {
+		if err := os.Rename(a.path(x), filepath.Join(a.dir, maildir.Folder(to))); err != nil {
 			return err
 		}
 		x.Name = to
