@@ -173,10 +173,7 @@ func (c *checker) account(a *account) error {
 	if err != nil {
 		return c.wrong("mailbox", "mailboxes", a.name, "the record of a mailbox is damaged", "", nil)
 	}
-	m, err := h.messages(v)
-	if err != nil {
-		return err
-	}
+	m := h.messages(v)
 	defer m.close()
 	var all totals
 	var places []uint64

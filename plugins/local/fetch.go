@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"google.golang.org/protobuf/proto"
 
@@ -26,10 +25,7 @@ func (h *handle) Fetch(ctx context.Context, req *v1.FetchRequest, item func(*v1.
 	if err != nil {
 		return err
 	}
-	m, err := h.messages(v)
-	if err != nil {
-		return err
-	}
+	m := h.messages(v)
 	defer m.close()
 	var failed error // the caller's own error, which goes back as it is
 	err = eachColumn(v, h.a.num, num, mime.NewRanges(req.GetUids()), func(uid uint32, col *columns) error {
@@ -61,44 +57,36 @@ func (h *handle) Fetch(ctx context.Context, req *v1.FetchRequest, item func(*v1.
 	return h.s.wrap(err, "fetch")
 }
 
-// messages reads the messages of a view, with one iterator for their records and one
-// for their bodies: both mostly lie in the order of the UIDs.
+// messages reads the messages of a view: their records, and their bodies.
 type messages struct {
 	s       *Store
 	account uint64
-	v       *view
-	it      *pebble.Iterator
-	bodies  *pebble.Iterator // nil: none was asked for
+	records reader
+	bodies  reader
 }
 
-func (h *handle) messages(v *view) (*messages, error) {
-	prefix := key8(tabRendered, h.a.num)
-	it, err := v.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
-	if err != nil {
-		return nil, h.s.wrap(err, "read messages")
+func (h *handle) messages(v *view) *messages {
+	record := key8(tabRendered, h.a.num)
+	return &messages{
+		s: h.s, account: h.a.num,
+		records: reader{v: v, first: record, end: after(record)},
+		bodies:  reader{v: v, first: []byte{tabBlob}, end: []byte{tabBlob + 1}},
 	}
-	return &messages{s: h.s, account: h.a.num, v: v, it: it}, nil
 }
 
 func (m *messages) close() {
-	m.it.Close()
-	if m.bodies != nil {
-		m.bodies.Close()
-	}
+	m.records.close()
+	m.bodies.close()
 }
 
 // rendered reads a message's record; it is valid until the next call.
 func (m *messages) rendered(msg uint64) (*rendered, error) {
-	key := key88(tabRendered, m.account, msg)
-	if !m.it.SeekGE(key) || string(m.it.Key()) != string(key) {
-		if err := m.it.Error(); err != nil {
-			return nil, err
-		}
-		return nil, errTorn
-	}
-	b, err := m.it.ValueAndErr()
+	b, err := m.records.get(key88(tabRendered, m.account, msg), msg)
 	if err != nil {
 		return nil, err
+	}
+	if b == nil {
+		return nil, errTorn
 	}
 	r := &rendered{}
 	return r, r.decode(b)
@@ -176,20 +164,7 @@ func (m *messages) fill(it *v1.FetchResponse_Item, req *v1.FetchRequest, msg uin
 
 // openWhole returns the octets of a small message, or the file of a large one's body.
 func (m *messages) openWhole(r *rendered) (whole []byte, f vfs.File, err error) {
-	if m.bodies == nil {
-		bounds := &pebble.IterOptions{LowerBound: []byte{tabBlob}, UpperBound: []byte{tabBlob + 1}}
-		if m.bodies, err = m.v.NewIter(bounds); err != nil {
-			return nil, nil, err
-		}
-	}
-	key := key8(tabBlob, r.blob)
-	if !m.bodies.SeekGE(key) || string(m.bodies.Key()) != string(key) {
-		if err := m.bodies.Error(); err != nil {
-			return nil, nil, err
-		}
-		return nil, nil, fmt.Errorf("body %d: %w", r.blob, errTorn)
-	}
-	v, err := m.bodies.ValueAndErr()
+	v, err := m.bodies.get(key8(tabBlob, r.blob), r.blob)
 	switch {
 	case err != nil:
 		return nil, nil, err

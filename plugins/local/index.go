@@ -236,10 +236,7 @@ func (s *Store) makeBlock(h *handle, v *view, block uint64, msgs []uint64) error
 	if s.index.set == nil {
 		s.index.set, s.index.builder = &trigram.Set{}, &trigram.Builder{}
 	}
-	m, err := h.messages(v)
-	if err != nil {
-		return err
-	}
+	m := h.messages(v)
 	defer m.close()
 	s.index.builder.Reset()
 	var size int64

@@ -169,10 +169,7 @@ func (w *indexWorld) scan(box string, c *v1.Criterion) []uint32 {
 	if err != nil {
 		w.Fatal(err)
 	}
-	ms, err := h.messages(v)
-	if err != nil {
-		w.Fatal(err)
-	}
+	ms := h.messages(v)
 	defer ms.close()
 	var out []uint32
 	err = eachColumn(v, h.a.num, num, mime.NewRanges(nil), func(uid uint32, col *columns) error {

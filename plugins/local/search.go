@@ -28,10 +28,7 @@ func (h *handle) Search(ctx context.Context, req *v1.SearchRequest) (*v1.SearchR
 	if err != nil {
 		return nil, err
 	}
-	m, err := h.messages(v)
-	if err != nil {
-		return nil, err
-	}
+	m := h.messages(v)
 	defer m.close()
 	resp := &v1.SearchResponse{Modseq: v.rec.modseq}
 	index := h.s.excluder(h.a)
