@@ -12,7 +12,8 @@ import (
 )
 
 // stagecoach is the server of this repository, as it is built, with the defaults
-// of its configuration.
+// of its configuration, but for the connections of one address: the load is all from
+// one, and Postfix counts none of mynetworks, where loopback is.
 type stagecoach struct{ bin, dir string }
 
 var _ peer = (*stagecoach)(nil)
@@ -45,7 +46,10 @@ func (s *stagecoach) prepare(dir, mode string, sink int) error {
 	if mode == local {
 		text += fmt.Sprintf(`directory "file" "people" { path = "people.hcl" }
 storage "local" "mail" {}
-receive "smtp" "mx" { listen = ["127.0.0.1:%d"] }
+receive "smtp" "mx" {
+  listen                 = ["127.0.0.1:%d"]
+  max_connections_per_ip = 1000
+}
 route "here" {
   when    = has(directory.file.people, recipient)
   deliver = deliver.storage.mail
