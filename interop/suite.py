@@ -24,6 +24,7 @@ import read  # noqa: F401
 import sync  # noqa: F401
 import bridges_milter  # noqa: F401
 import bulk  # noqa: F401
+import carry  # noqa: F401
 import crash  # noqa: F401
 import durable  # noqa: F401
 import chaos  # noqa: F401
