@@ -103,7 +103,7 @@ func run(args []string) error {
 			return fmt.Errorf("backlog: %w", err)
 		}
 	}
-	rows := compare(results, peers)
+	rows := compare(results, peers, b.cores)
 	if waits != nil {
 		rows = append(rows, waits.rows()...)
 	}

@@ -27,12 +27,15 @@ func TestCompare(t *testing.T) {
 	var results []*result
 	for round, ours := range []float64{800, 100, 1000} {
 		results = append(results,
-			&result{Workload: "kept20", Peer: "stagecoach", Round: round, Rate: ours, CPU: 0.5},
+			&result{Workload: "kept20", Peer: "stagecoach", Round: round, Rate: ours, CPU: 0.5, Load: 0.25},
 			&result{Workload: "kept20", Peer: "postfix", Round: round, Rate: 100, CPU: 5})
 	}
-	rows := compare(results, []peer{&stagecoach{}, &postfix{}})
-	if len(rows) != 2 || rows[0].Ratio != 8 || rows[0].Holds || rows[1].Ratio != 10 || !rows[1].Holds {
+	rows := compare(results, []peer{&stagecoach{}, &postfix{}}, 2)
+	if len(rows) != 3 || rows[0].Ratio != 8 || rows[0].Holds || rows[1].Ratio != 10 || !rows[1].Holds {
 		t.Fatalf("%+v", rows)
+	}
+	if most := rows[2]; most.Ours != 8000 || most.Ratio != 80 || !most.Holds {
+		t.Errorf("two processors with 0.25 ms a mail do %v mails a second", most.Ours)
 	}
 	var out bytes.Buffer
 	if err := table(&out, rows); err != nil {

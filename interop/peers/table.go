@@ -45,7 +45,7 @@ type row struct {
 }
 
 // compare makes ratios of what ran in the same round, and takes their medians.
-func compare(results []*result, peers []peer) (rows []row) {
+func compare(results []*result, peers []peer, cores int) (rows []row) {
 	of := func(peer, workload string) map[int]*result {
 		m := map[int]*result{}
 		for _, r := range results {
@@ -92,6 +92,8 @@ func compare(results []*result, peers []peer) (rows []row) {
 			}
 			add("stored or relayed", "/s", w.rate, rate, rate, true)
 			add("CPU a mail", "ms", w.cpu, cpu, cpu, false)
+			// What the load costs by itself is a ceiling for every ratio of rates.
+			add("a server of no cost, at most", "/s", 0, func(r *result) float64 { return float64(w.processors(cores)) * 1000 / r.Load }, rate, true)
 		}
 	}
 	return rows

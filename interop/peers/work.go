@@ -60,11 +60,21 @@ type result struct {
 	Accepted float64       `json:"accepted_per_second"`
 	Rate     float64       `json:"per_second"` // until all are stored or with the sink
 	CPU      float64       `json:"cpu_ms_per_mail"`
-	Memory   int64         `json:"peak_memory"` // of all its processes, shared pages counted once
-	Median   time.Duration `json:"median_ns,omitempty"`
-	P99      time.Duration `json:"p99_ns,omitempty"`
+	// Load is what the client, the sink and this program used.
+	Load   float64       `json:"load_cpu_ms_per_mail"`
+	Memory int64         `json:"peak_memory"` // of all its processes, shared pages counted once
+	Median time.Duration `json:"median_ns,omitempty"`
+	P99    time.Duration `json:"p99_ns,omitempty"`
 	// Other is the share of the machine that neither the server nor the load used.
 	Other float64 `json:"other_cpu_share"`
+}
+
+// processors is how many the load can use at most: smtp-source has one thread.
+func (w workload) processors(cores int) int {
+	if w.load.tool == "smtp-source" && w.mode == local {
+		return 1
+	}
+	return cores
 }
 
 // stall is how long nothing may arrive before a run is given up.
@@ -119,12 +129,12 @@ func (b *bench) run(w workload, p peer, round int) (res *result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	cpu := g.cpu() - before
-	other := machine() - busy - cpu - (b.used() - client)
+	cpu, used := g.cpu()-before, b.used()-client
+	other := machine() - busy - cpu - used
 	return &result{
 		Workload: w.name, Peer: p.name(), Round: round, Mails: l.mails, Took: took,
 		Accepted: float64(l.mails) / s.took.Seconds(), Rate: float64(l.mails) / took.Seconds(),
-		CPU: cpu.Seconds() * 1000 / float64(l.mails), Memory: most, Median: s.quantile(0.5), P99: s.quantile(0.99),
+		CPU: cpu.Seconds() * 1000 / float64(l.mails), Load: used.Seconds() * 1000 / float64(l.mails), Memory: most, Median: s.quantile(0.5), P99: s.quantile(0.99),
 		Other: max(0, other.Seconds()) / time.Since(began).Seconds() / float64(b.cores),
 	}, nil
 }
