@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/stagecoach-mta/stagecoach/core/command"
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns/dnstest"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 )
 
 // TestAuthverify: a mail comes over SMTP past the authverify filter's process, and

@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/stagecoach-mta/stagecoach/core/command"
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/keyring"
 )
 

@@ -9,7 +9,7 @@ import (
 
 	"github.com/stagecoach-mta/stagecoach/core/command"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dkim"
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns/dnstest"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/message"
 )
 

@@ -1,21 +1,18 @@
-// Package dns answers the questions a mail server asks of the DNS: MX, A and
-// AAAA, TXT, PTR. It speaks to recursive resolvers, keeps a cache that honours
-// TTLs, and tells "does not exist" from "nobody answered".
-//
-// It is not a recursive resolver and does not validate DNSSEC. It does not read
-// /etc/hosts: mail is routed by the DNS alone (RFC 5321 section 5.1).
+// Package dns says what the answers of the DNS mean for the mail: where it goes,
+// whether it waits or comes back. Package sdk/dns asks for them.
 package dns
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
+	"time"
 
-	"golang.org/x/net/idna"
-
-	"github.com/miekg/dns"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns"
 )
 
 // Resolver is what mail routing needs of the DNS. Names may be given with or
@@ -35,11 +32,8 @@ type Resolver interface {
 	PTR(ctx context.Context, ip netip.Addr) ([]string, error)
 }
 
-// MX is one mail exchanger. Host has no final dot and is in lower case.
-type MX struct {
-	Host string
-	Pref uint16
-}
+// MX is one mail exchanger.
+type MX = dns.MX
 
 // Kind is what a failed look-up means for the mail.
 type Kind int
@@ -70,21 +64,15 @@ type Error struct {
 	Kind   Kind
 	Name   string // as asked, without the final dot
 	Type   string // MX, A, A/AAAA, …
-	Server string // the last server asked, host:port; empty if none was
-	Reason string // for people
-	Err    error  // the cause, if any
+	Reason string // for people, in place of Err
+	Err    error  // the cause of a temporary one; it tells name, type and server
 }
 
 func (e *Error) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "DNS: %s %s: %s", e.Type, e.Name, e.Reason)
 	if e.Err != nil {
-		fmt.Fprintf(&b, ": %v", e.Err)
+		return fmt.Sprintf("DNS: %v", e.Err)
 	}
-	if e.Server != "" {
-		fmt.Fprintf(&b, " (asked %s)", e.Server)
-	}
-	return b.String()
+	return fmt.Sprintf("DNS: %s %s: %s", e.Type, e.Name, e.Reason)
 }
 
 func (e *Error) Unwrap() error { return e.Err }
@@ -99,39 +87,110 @@ func KindOf(err error) Kind {
 	return Temporary
 }
 
-// Names with underscores are legal for TXT and SRV, so no STD3 rules.
-var toASCII = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.StrictDomainName(false))
-
-// fqdn returns the name as it is asked: A-labels, lower case, final dot.
-func fqdn(name string) (string, error) {
-	ascii := strings.ToLower(name)
-	for i := 0; i < len(name); i++ {
-		if name[i] >= 0x80 {
-			var err error
-			if ascii, err = toASCII.ToASCII(name); err != nil {
-				return "", err
-			}
-			break
-		}
-	}
-	for i := 0; i < len(ascii); i++ {
-		// A backslash starts an escape of the zone file syntax, which the DNS
-		// library would unpack; no name in mail has one.
-		if c := ascii[i]; c <= ' ' || c >= 0x7f || c == '\\' {
-			return "", fmt.Errorf("character %q is not allowed in a domain name", c)
-		}
-	}
-	ascii = strings.TrimSuffix(ascii, ".")
-	if ascii == "" {
-		return "", errors.New("the name is empty")
-	}
-	ascii += "."
-	if _, ok := dns.IsDomainName(ascii); !ok {
-		return "", errors.New("not a valid domain name")
-	}
-	return ascii, nil
+// Config of a Client: as that of sdk/dns.
+type Config struct {
+	// Servers are recursive ones, as address or address:port. Empty: those of
+	// /etc/resolv.conf, read once by New.
+	Servers []string
+	// Timeout of one question to one server; 0 is 5 s.
+	Timeout time.Duration
+	// Attempts is how many rounds over all servers are made; 0 is 2.
+	Attempts int
+	// CacheSize is the most answers kept; 0 is 10,000.
+	CacheSize int
+	// Now is the clock of the cache; nil is time.Now.
+	Now func() time.Time
 }
 
-func trimDot(name string) string {
-	return strings.ToLower(strings.TrimSuffix(name, "."))
+// questions that are under way at once.
+const questions = 1024
+
+// Client is a Resolver.
+type Client struct{ dns *dns.Client }
+
+var _ Resolver = (*Client)(nil)
+
+// New returns a Client, or an error if a server's address cannot be used or none
+// is named and /etc/resolv.conf names none.
+func New(c Config) (*Client, error) {
+	if c.Timeout == 0 {
+		c.Timeout = 5 * time.Second
+	}
+	client, err := dns.New(dns.Config{
+		Servers: c.Servers, Timeout: c.Timeout, Attempts: c.Attempts, CacheSize: c.CacheSize, Now: c.Now, MaxQuestions: questions,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("DNS: %w", err)
+	}
+	return &Client{client}, nil
 }
+
+// MX implements Resolver.
+func (c *Client) MX(ctx context.Context, domain string) ([]MX, error) {
+	list, err := c.dns.MX(ctx, domain)
+	if err := failed(len(list), err, domain, "MX"); err != nil {
+		return nil, err
+	}
+	list = slices.Clone(list)
+	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	slices.SortStableFunc(list, func(a, b MX) int { return int(a.Pref) - int(b.Pref) })
+	return list, nil
+}
+
+// Addrs implements Resolver.
+func (c *Client) Addrs(ctx context.Context, host string) ([]netip.Addr, error) {
+	if h := trimDot(host); h == "localhost" || strings.HasSuffix(h, ".localhost") {
+		// RFC 6761 section 6.3: never asked of a server.
+		return []netip.Addr{netip.IPv6Loopback(), netip.AddrFrom4([4]byte{127, 0, 0, 1})}, nil
+	}
+	type result struct {
+		addrs []netip.Addr
+		err   error
+	}
+	v6 := make(chan result, 1)
+	go func() {
+		addrs, err := c.dns.AAAA(ctx, host)
+		v6 <- result{addrs, err}
+	}()
+	v4, err4 := c.dns.A(ctx, host)
+	r6 := <-v6
+	if out := slices.Concat(r6.addrs, v4); len(out) > 0 {
+		return out, nil
+	}
+	// One family unknown leaves the host's existence unknown.
+	err := err4
+	if !dns.Temporary(err) && r6.err != nil {
+		err = r6.err
+	}
+	return nil, failed(0, err, host, "A/AAAA")
+}
+
+// TXT implements Resolver.
+func (c *Client) TXT(ctx context.Context, name string) ([]string, error) {
+	list, err := c.dns.TXT(ctx, name)
+	return slices.Clone(list), failed(len(list), err, name, "TXT")
+}
+
+// PTR implements Resolver.
+func (c *Client) PTR(ctx context.Context, ip netip.Addr) ([]string, error) {
+	list, err := c.dns.PTR(ctx, ip)
+	return slices.Clone(list), failed(len(list), err, ip.String(), "PTR")
+}
+
+// failed is what n records and an error mean; nil for records.
+func failed(n int, err error, name, what string) error {
+	e := &Error{Name: trimDot(name), Type: what}
+	switch {
+	case dns.Temporary(err):
+		e.Kind, e.Err = Temporary, err
+	case err != nil:
+		e.Kind, e.Reason = NotFound, "the name does not exist"
+	case n == 0:
+		e.Kind, e.Reason = NoData, "no such record"
+	default:
+		return nil
+	}
+	return e
+}
+
+func trimDot(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }

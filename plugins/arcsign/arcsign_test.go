@@ -7,7 +7,7 @@ import (
 
 	"github.com/stagecoach-mta/stagecoach/plugins/arcsign"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/arc"
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns/dnstest"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/keyring"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/message"
 	"github.com/stagecoach-mta/stagecoach/sdk"

@@ -15,7 +15,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/authres"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dkim"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dmarc"
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/iprev"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/message"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/spf"

@@ -12,7 +12,7 @@ import (
 
 	"github.com/stagecoach-mta/stagecoach/plugins/dkimsign"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dkim"
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns/dnstest"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/keyring"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/message"
 	"github.com/stagecoach-mta/stagecoach/sdk"

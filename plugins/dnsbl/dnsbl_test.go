@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/stagecoach-mta/stagecoach/plugins/dnsbl"
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns/dnstest"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 	"github.com/stagecoach-mta/stagecoach/sdk/sdktest"
 )

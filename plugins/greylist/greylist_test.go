@@ -10,7 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns/dnstest"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/sdk"
 	"github.com/stagecoach-mta/stagecoach/sdk/filter"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"

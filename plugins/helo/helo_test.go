@@ -8,7 +8,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/stagecoach-mta/stagecoach/plugins/helo"
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns/dnstest"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 	"github.com/stagecoach-mta/stagecoach/sdk/sdktest"
 )

@@ -28,9 +28,10 @@ import (
 	"github.com/stagecoach-mta/stagecoach/core/dns"
 	"github.com/stagecoach-mta/stagecoach/core/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/core/smtp/client"
+	sdkdns "github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, sdkdns.Outlives()) }
 
 // server is a go-smtp server that keeps what it got.
 type server struct {

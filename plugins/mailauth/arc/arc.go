@@ -12,8 +12,8 @@ import (
 	"strings"
 
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dkim"
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/message"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns"
 )
 
 // Result is the Chain Validation Status, in the words of Authentication-Results.

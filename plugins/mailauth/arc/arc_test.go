@@ -13,9 +13,9 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/arc"
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns"
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/message"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, dnstest.Outlives()) }

@@ -12,8 +12,8 @@ import (
 
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/arc"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dkim"
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/message"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 )
 
 // sealed adds an ARC set to a message, by hand.

@@ -21,8 +21,8 @@ import (
 
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/arc"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dkim"
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/message"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 )
 
 // seal adds a set to a message as it is in a file, its lines ended by CRLF.

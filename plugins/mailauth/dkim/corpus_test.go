@@ -8,9 +8,9 @@ import (
 	"testing"
 
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dkim"
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns"
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/message"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 )
 
 // verify reads a message with LF or CRLF line ends.

@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns"
 )
 
 // Key is a public key as a domain publishes it (RFC 6376 section 3.6.1).

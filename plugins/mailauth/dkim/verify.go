@@ -15,8 +15,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/message"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns"
 )
 
 // Result of one signature, in the words of Authentication-Results (RFC 8601

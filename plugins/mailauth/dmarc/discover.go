@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/net/publicsuffix"
 
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns"
 )
 
 // maxWalk is the most questions of a tree walk (RFC 9989 section 4.10).

@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/net/idna"
 
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/message"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns"
 	"github.com/stagecoach-mta/stagecoach/sdk/mime"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 )

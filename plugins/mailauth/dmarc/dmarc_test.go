@@ -9,9 +9,9 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dmarc"
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns"
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/message"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, dnstest.Outlives()) }

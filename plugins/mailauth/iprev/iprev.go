@@ -8,7 +8,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns"
 )
 
 // Result in the words of Authentication-Results (RFC 8601 section 2.7.3).

@@ -4,8 +4,8 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/iprev"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 )
 
 func TestCheck(t *testing.T) {

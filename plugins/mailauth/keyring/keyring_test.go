@@ -13,8 +13,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/keyring"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, dnstest.Outlives()) }

@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dkim"
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns"
 )
 
 // Next is the suffix of a key that does not sign yet: its record has to be in the

@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns"
 )
 
 // run is one check with what it has spent.
@@ -172,7 +172,7 @@ func (r *run) mx(m *mechanism, domain string) (match bool, trouble *verdict) {
 		return false, &v
 	}
 	for _, h := range hosts {
-		addrs, err := r.addrs(h)
+		addrs, err := r.addrs(h.Host)
 		if trouble = r.void(len(addrs), err); trouble != nil {
 			return false, trouble
 		}

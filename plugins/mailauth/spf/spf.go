@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns"
 )
 
 // Result is what check_host() says (RFC 7208 section 2.6), in the words of

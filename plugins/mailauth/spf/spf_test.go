@@ -10,9 +10,9 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns"
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/spf"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, dnstest.Outlives()) }
@@ -154,9 +154,13 @@ func (a *always) AAAA(context.Context, string) ([]netip.Addr, error) {
 	return []netip.Addr{netip.MustParseAddr("2001:db8::2")}, nil
 }
 
-func (a *always) MX(context.Context, string) ([]string, error) {
+func (a *always) MX(context.Context, string) ([]dns.MX, error) {
 	a.asked++
-	return []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"}, nil
+	var hosts []dns.MX
+	for _, h := range "abcdefghij" {
+		hosts = append(hosts, dns.MX{Host: string(h), Pref: 10})
+	}
+	return hosts, nil
 }
 
 func (a *always) PTR(context.Context, netip.Addr) ([]string, error) {

@@ -12,8 +12,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/spf"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 )
 
 // scenario is a document of the RFC 7208 test suite.

@@ -1,6 +1,7 @@
-// Package dns asks recursive name servers what SPF, DKIM, DMARC and ARC need to
+// Package dns asks recursive name servers what a mail server and its filters need to
 // know: bounded, cached, and with a clear difference between "there is none" and
-// "nobody could say". It is not a resolver of its own and validates no DNSSEC.
+// "nobody could say". It is not a resolver of its own, validates no DNSSEC, and does
+// not read /etc/hosts: mail is routed by the DNS alone (RFC 5321 section 5.1).
 package dns
 
 import (
@@ -22,10 +23,19 @@ type Resolver interface {
 	// A returns the IPv4 addresses, AAAA the IPv6 ones.
 	A(ctx context.Context, name string) ([]netip.Addr, error)
 	AAAA(ctx context.Context, name string) ([]netip.Addr, error)
-	// MX returns the hosts, best first; "" is the null MX (RFC 7505).
-	MX(ctx context.Context, name string) ([]string, error)
+	// MX returns the mail exchangers, best first. One with an empty host is the null
+	// MX (RFC 7505).
+	MX(ctx context.Context, name string) ([]MX, error)
 	// PTR returns the names of an address.
 	PTR(ctx context.Context, ip netip.Addr) ([]string, error)
+}
+
+// MX is a mail exchanger.
+type MX struct {
+	// Host has no final dot and is in lower case.
+	Host string
+	// Pref orders them: the lowest first (RFC 5321 section 5.1).
+	Pref uint16
 }
 
 // ErrNotExist says that a name does not exist.
@@ -50,7 +60,7 @@ func (None) A(context.Context, string) ([]netip.Addr, error) { return nil, ErrNo
 func (None) AAAA(context.Context, string) ([]netip.Addr, error) { return nil, ErrNotExist }
 
 // MX implements Resolver.
-func (None) MX(context.Context, string) ([]string, error) { return nil, ErrNotExist }
+func (None) MX(context.Context, string) ([]MX, error) { return nil, ErrNotExist }
 
 // PTR implements Resolver.
 func (None) PTR(context.Context, netip.Addr) ([]string, error) { return nil, ErrNotExist }

@@ -12,8 +12,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns"
-	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns/dnstest"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, dnstest.Outlives()) }
@@ -29,8 +29,8 @@ func TestAnswers(t *testing.T) {
 	s.AddTXT("text.example", `v=1; "quoted" `, "\\ \x80")
 	c, ctx := s.Client(t), t.Context()
 
-	if mx, err := c.MX(ctx, "Ryan.Example."); err != nil || !slices.Equal(mx, []string{"a.ryan.example", "b.ryan.example"}) {
-		t.Errorf("MX: %q %v", mx, err)
+	if mx, err := c.MX(ctx, "Ryan.Example."); err != nil || !slices.Equal(mx, []dns.MX{{Host: "a.ryan.example", Pref: 10}, {Host: "b.ryan.example", Pref: 20}}) {
+		t.Errorf("MX: %v %v", mx, err)
 	}
 	for _, name := range []string{"mx.ryan.example", "alias.ryan.example"} {
 		a, err := c.A(ctx, name)

@@ -134,8 +134,8 @@ func (c *Client) AAAA(ctx context.Context, name string) ([]netip.Addr, error) {
 }
 
 // MX implements Resolver.
-func (c *Client) MX(ctx context.Context, name string) ([]string, error) {
-	return lookup[string](ctx, c, name, dns.TypeMX)
+func (c *Client) MX(ctx context.Context, name string) ([]MX, error) {
+	return lookup[MX](ctx, c, name, dns.TypeMX)
 }
 
 // PTR implements Resolver.
@@ -288,7 +288,7 @@ func (c *Client) resolve(q question) answer {
 		}
 		switch {
 		case len(rrs) > 0:
-			return answer{values: values(q.qtype, rrs), expires: c.Now().Add(ttl)}
+			return answer{values: values(rrs), expires: c.Now().Add(ttl)}
 		case reply.Rcode == dns.RcodeNameError:
 			return answer{err: ErrNotExist, expires: c.negativeUntil(reply, ttl)}
 		case name == asked:
@@ -297,23 +297,19 @@ func (c *Client) resolve(q question) answer {
 	}
 }
 
-// values makes what the Resolver's methods return: []string or []netip.Addr.
-func values(qtype uint16, rrs []dns.RR) any {
-	if qtype == dns.TypeMX {
-		slices.SortStableFunc(rrs, func(a, b dns.RR) int {
-			return cmp.Compare(a.(*dns.MX).Preference, b.(*dns.MX).Preference)
-		})
-	}
+// values makes what the Resolver's methods return: []string, []netip.Addr or []MX.
+func values(rrs []dns.RR) any {
 	var (
 		texts []string
 		addrs []netip.Addr
+		hosts []MX
 	)
 	for _, rr := range rrs {
 		switch rr := rr.(type) {
 		case *dns.TXT:
 			texts = append(texts, unescape(strings.Join(rr.Txt, "")))
 		case *dns.MX:
-			texts = append(texts, strings.ToLower(strings.TrimSuffix(rr.Mx, ".")))
+			hosts = append(hosts, MX{strings.ToLower(strings.TrimSuffix(rr.Mx, ".")), rr.Preference})
 		case *dns.PTR:
 			texts = append(texts, strings.ToLower(strings.TrimSuffix(rr.Ptr, ".")))
 		case *dns.A:
@@ -326,7 +322,11 @@ func values(qtype uint16, rrs []dns.RR) any {
 			}
 		}
 	}
-	if addrs != nil {
+	slices.SortStableFunc(hosts, func(a, b MX) int { return cmp.Compare(a.Pref, b.Pref) })
+	switch {
+	case hosts != nil:
+		return hosts
+	case addrs != nil:
 		return addrs
 	}
 	return texts

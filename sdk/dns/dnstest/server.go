@@ -15,7 +15,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	mailauth "github.com/stagecoach-mta/stagecoach/plugins/mailauth/dns"
+	mailauth "github.com/stagecoach-mta/stagecoach/sdk/dns"
 )
 
 // Trouble is how a name answers in place of its records.
