@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stagecoach-mta/stagecoach/sdk/fail"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 	"github.com/stagecoach-mta/stagecoach/sdk/storage"
 )
@@ -26,6 +27,8 @@ type checkedStorage struct {
 	Findings []finding     `json:"findings"`
 	// Unlisted are more than are listed.
 	Unlisted int `json:"unlisted,omitempty"`
+	// Unchecked is why the storage could not be checked.
+	Unchecked string `json:"unchecked,omitempty"`
 	// Left are those that were not repaired.
 	Left     int `json:"left"`
 	Repaired int `json:"repaired"`
@@ -77,8 +80,12 @@ func (a *App) checkStorage(cmd *cobra.Command, s storage.Storage, ref, account s
 	if shows {
 		fmt.Fprint(tell, "\r\x1b[K")
 	}
+	if fail.Is(err, fail.Unsupported) {
+		f.Unchecked = err.Error()
+		return f, nil
+	}
 	if err != nil {
-		return nil, unsupported(err, ref, "cannot be checked")
+		return nil, err
 	}
 	f.take(last.GetFindings())
 	for _, k := range last.GetChecked() {
@@ -88,6 +95,10 @@ func (a *App) checkStorage(cmd *cobra.Command, s storage.Storage, ref, account s
 }
 
 func (f *checkedStorage) show(out io.Writer) error {
+	if f.Unchecked != "" {
+		fmt.Fprintf(out, "%s is not checked: %s\n", f.Storage, f.Unchecked)
+		return nil
+	}
 	fmt.Fprintf(out, "%s\n\n", f.Storage)
 	t := newTable(out, "CHECKED", "NUMBER", "WRONG")
 	for _, k := range f.Checked {

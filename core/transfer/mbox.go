@@ -289,7 +289,9 @@ func unquoteMbox(r io.Reader, w io.Writer, h *mboxHead) error {
 			case header && len(bytes.TrimRight(line, "\r\n")) == 0:
 				header, dropped = false, false
 			case header && (line[0] == ' ' || line[0] == '\t'):
-				// The rest of a field shares its lot.
+				// The rest of a field shares its lot. Nobody folds Status: what comes
+				// behind it is a message that begins with a blank.
+				dropped = dropped && !h.atStatus
 			default:
 				dropped = header && h.take(line)
 			}
@@ -322,6 +324,8 @@ type mboxHead struct {
 	// mozilla are Thunderbird's flags, which count where no Status says otherwise.
 	mozilla []string
 	status  bool
+	// atStatus: Status is the field that was taken last.
+	atStatus bool
 }
 
 func (h *mboxHead) all() []string {
@@ -333,6 +337,7 @@ func (h *mboxHead) all() []string {
 
 // take reads a field that is the mbox's and not the message's.
 func (h *mboxHead) take(line []byte) bool {
+	h.atStatus = false
 	name, value, ok := strings.Cut(string(line[:min(len(line), 4096)]), ":")
 	if !ok {
 		return false
@@ -340,7 +345,7 @@ func (h *mboxHead) take(line []byte) bool {
 	value = strings.TrimSpace(value)
 	switch strings.ToLower(name) {
 	case "status":
-		h.status = true
+		h.status, h.atStatus = true, true
 		h.letters(value, map[rune]string{'R': `\Seen`})
 	case "x-status":
 		h.letters(value, map[rune]string{'A': `\Answered`, 'F': `\Flagged`, 'D': `\Deleted`, 'T': `\Draft`})

@@ -78,6 +78,7 @@ func TestMboxHoldsWhatItGot(t *testing.T) {
 		"Subject: large\r\n\r\n" + strings.Repeat("x", 200000) + "\r\n" + strings.Repeat("line\r\n", 9000),
 		"Subject: bare CR\r\n\r\na\r\r\nb\r\n",
 		"From odd\r\n\r\nbody\r\n",
+		" begins with a blank\r\n",
 		"Subject: last\r\n\r\nbody\r\n",
 	}
 	var list []*Outgoing
@@ -93,7 +94,7 @@ func TestMboxHoldsWhatItGot(t *testing.T) {
 		if x.text != texts[n] {
 			t.Errorf("message %d: %.80q, want %.80q", n, x.text, texts[n])
 		}
-		if !x.date.Equal(list[n].Received) || !slices.Equal(x.flags, []string{`\Seen`, `\Answered`, `\Draft`, "$Forwarded"}) {
+		if !x.date.Equal(list[n].Received) || !slices.Equal(x.flags, []string{"$Forwarded", `\Answered`, `\Draft`, `\Seen`}) {
 			t.Errorf("message %d: %v %v", n, x.date, x.flags)
 		}
 	}
@@ -190,6 +191,9 @@ func FuzzMbox(f *testing.F) {
 			t.Fatal(err)
 		}
 		for _, want := range []string{kept.String(), ">" + kept.String()} {
+			if !strings.HasSuffix(want, "\n") {
+				continue // all of it was fields of an mbox
+			}
 			got := readMbox(t, writtenMbox(t, outgoing(want)))
 			if len(got) != 1 || got[0].text != want && !internalNote(want) {
 				t.Fatalf("%q became %+v", want, got)

@@ -206,13 +206,14 @@ func mboxFields(flags []string) string {
 			words = append(words, f)
 		}
 	}
-	s := "Status: " + status + "\n"
+	s := ""
+	if len(words) > 0 {
+		s = "X-Keywords: " + strings.Join(words, " ") + "\n"
+	}
 	if more != "" {
 		s += "X-Status: " + more + "\n"
 	}
-	if len(words) > 0 {
-		s += "X-Keywords: " + strings.Join(words, " ") + "\n"
-	}
+	s += "Status: " + status + "\n" // the last one: see unquoteMbox
 	return s
 }
 
