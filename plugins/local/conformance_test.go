@@ -30,7 +30,14 @@ func TestConformance(t *testing.T) {
 		s := reopen(t, t.TempDir())
 		t.Cleanup(func() { current.Close() })
 		return s
-	}, storagetest.Options{Added: true, Reopen: func(t conform.T, s storage.Storage) storage.Storage {
+	}, storagetest.Options{Added: true, OpenBackup: func(t conform.T, dir string) storage.Storage {
+		s, err := New(Options{Dir: dir})
+		if err != nil {
+			t.Fatalf("%v", err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
+	}, Reopen: func(t conform.T, s storage.Storage) storage.Storage {
 		if err := s.(*Store).Close(); err != nil {
 			t.Fatalf("%v", err)
 		}

@@ -35,7 +35,7 @@ func TestGood(t *testing.T) {
 		if r.Status != conform.Pass {
 			t.Errorf("%s: %s %q", r.Check, r.Status, r.Seen)
 		}
-		if !slices.ContainsFunc(slices.Concat(modes, addedModes, annotationModes), func(m mode) bool { return slices.Contains(m.fails, r.Check) }) {
+		if !slices.ContainsFunc(slices.Concat(modes, addedModes, annotationModes, adminModes), func(m mode) bool { return slices.Contains(m.fails, r.Check) }) {
 			t.Errorf("%s: no mode breaks it", r.Check)
 		}
 	}
@@ -43,7 +43,7 @@ func TestGood(t *testing.T) {
 
 // TestBroken: each mode fails its cases and no others, with words to act on.
 func TestBroken(t *testing.T) {
-	for _, m := range slices.Concat(modes, addedModes, annotationModes) {
+	for _, m := range slices.Concat(modes, addedModes, annotationModes, adminModes) {
 		t.Run(m.broken, func(t *testing.T) {
 			t.Parallel()
 			failed := map[string]bool{}

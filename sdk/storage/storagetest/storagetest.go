@@ -25,6 +25,9 @@ type Options struct {
 	// end in it check that what was answered is there still. Nil: they end
 	// without.
 	Reopen func(t conform.T, s storage.Storage) storage.Storage
+	// OpenBackup opens the data that a Backup holds, copied to dir, as a storage of its
+	// own, which it closes by t.Cleanup. Nil: what is in a backup is not looked at.
+	OpenBackup func(t conform.T, dir string) storage.Storage
 	// LargeBytes is the size of the largest message; 0: 50 MiB.
 	LargeBytes int64
 	// Prefix of the checks' names: "storage: ".

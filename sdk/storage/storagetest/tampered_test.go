@@ -34,6 +34,11 @@ type tampering struct {
 	annotations    hook[*v1.AnnotationsRequest, *v1.AnnotationsResponse]
 	setAnnotations hook[*v1.SetAnnotationsRequest, *v1.SetAnnotationsResponse]
 
+	// What a storage in memory does not offer.
+	accounts func(req *v1.AccountsRequest) (*v1.AccountsResponse, error)
+	check    func(req *v1.CheckRequest) (*v1.CheckResponse, error)
+	backup   func(req *v1.BackupRequest) (*v1.BackupResponse, error)
+
 	watch func(ctx context.Context, a storage.Account, req *v1.WatchRequest, event func(*v1.ChangeEvent) error) error
 }
 
