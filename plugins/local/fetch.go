@@ -8,14 +8,28 @@ import (
 	"os"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/stagecoach-mta/stagecoach/sdk/mime"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
+	"github.com/stagecoach-mta/stagecoach/sdk/storage"
 )
+
+var _ storage.EncodedFetcher = (*handle)(nil)
 
 // Fetch implements storage.Messages.
 func (h *handle) Fetch(ctx context.Context, req *v1.FetchRequest, item func(*v1.FetchResponse_Item) error) error {
+	return h.fetch(ctx, req, false, func(it *v1.FetchResponse_Item, _ []byte) error { return item(it) })
+}
+
+// FetchEncoded implements storage.EncodedFetcher: summaries and structures are stored
+// as the contract encodes them.
+func (h *handle) FetchEncoded(ctx context.Context, req *v1.FetchRequest, item func(*v1.FetchResponse_Item, []byte) error) error {
+	return h.fetch(ctx, req, true, item)
+}
+
+func (h *handle) fetch(ctx context.Context, req *v1.FetchRequest, encoded bool, item func(*v1.FetchResponse_Item, []byte) error) error {
 	v, err := h.view(ctx)
 	if err != nil {
 		return err
@@ -27,6 +41,7 @@ func (h *handle) Fetch(ctx context.Context, req *v1.FetchRequest, item func(*v1.
 	}
 	m := h.messages(v)
 	defer m.close()
+	m.encoded = encoded
 	var failed error // the caller's own error, which goes back as it is
 	err = eachColumn(v, h.a.num, num, mime.NewRanges(req.GetUids()), func(uid uint32, col *columns) error {
 		if err := ctx.Err(); err != nil {
@@ -37,7 +52,7 @@ func (h *handle) Fetch(ctx context.Context, req *v1.FetchRequest, item func(*v1.
 			it.MessageId, it.ThreadId, it.SavedMs = objectID('M', col.message), objectID('T', col.thread), col.saved
 		}
 		if !req.GetSummary() && !req.GetStructure() && !req.GetHeader() && !req.GetMessage() && !req.GetPreview() {
-			failed = item(it)
+			failed = item(it, nil)
 			return failed
 		}
 		done, err := m.fill(it, req, col.message)
@@ -47,7 +62,7 @@ func (h *handle) Fetch(ctx context.Context, req *v1.FetchRequest, item func(*v1.
 		if err != nil {
 			return err
 		}
-		failed = item(it)
+		failed = item(it, m.rest)
 		done()
 		return failed
 	})
@@ -63,6 +78,9 @@ type messages struct {
 	account uint64
 	records reader
 	bodies  reader
+	// encoded: what a record has in the contract's encoding, fill leaves in rest.
+	encoded bool
+	rest    []byte
 }
 
 func (h *handle) messages(v *view) *messages {
@@ -99,17 +117,8 @@ func (m *messages) fill(it *v1.FetchResponse_Item, req *v1.FetchRequest, msg uin
 	if err != nil {
 		return nil, err
 	}
-	if req.GetSummary() {
-		it.Summary = &v1.Summary{}
-		if err := proto.Unmarshal(r.summary, it.Summary); err != nil {
-			return nil, errTorn
-		}
-	}
-	if req.GetStructure() {
-		it.Structure = &v1.Part{}
-		if err := proto.Unmarshal(r.structure, it.Structure); err != nil {
-			return nil, errTorn
-		}
+	if err := m.describe(it, req, r); err != nil {
+		return nil, err
 	}
 	if req.GetPreview() {
 		it.Preview = r.preview
@@ -160,6 +169,36 @@ func (m *messages) fill(it *v1.FetchResponse_Item, req *v1.FetchRequest, msg uin
 	}
 	it.Message = &v1.MessageRef{Size: r.size, Where: &v1.MessageRef_Path{Path: path}}
 	return func() { release(); unpin() }, nil
+}
+
+// The fields of FetchResponse.Item that are stored as they travel.
+const (
+	itemSummary   = 2
+	itemStructure = 3
+)
+
+// describe adds the summary and the structure.
+func (m *messages) describe(it *v1.FetchResponse_Item, req *v1.FetchRequest, r *rendered) error {
+	m.rest = m.rest[:0]
+	if req.GetSummary() {
+		if m.encoded {
+			m.rest = appendField(m.rest, itemSummary, r.summary)
+		} else if it.Summary = (&v1.Summary{}); proto.Unmarshal(r.summary, it.Summary) != nil {
+			return errTorn
+		}
+	}
+	if req.GetStructure() {
+		if m.encoded {
+			m.rest = appendField(m.rest, itemStructure, r.structure)
+		} else if it.Structure = (&v1.Part{}); proto.Unmarshal(r.structure, it.Structure) != nil {
+			return errTorn
+		}
+	}
+	return nil
+}
+
+func appendField(b []byte, n protowire.Number, v []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(b, n, protowire.BytesType), v)
 }
 
 // openWhole returns the octets of a small message, or the file of a large one's body.

@@ -65,6 +65,21 @@ func BenchmarkSession(b *testing.B) {
 			b.SetBytes(octets)
 		}
 	})
+	b.Run("summaries of 10000", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			n := 0
+			err := a.Fetch(ctx, &v1.FetchRequest{MailboxId: "F1", Summary: true}, func(it *v1.FetchResponse_Item) error {
+				if len(it.GetSummary().GetSubject()) > 0 {
+					n++
+				}
+				return nil
+			})
+			if err != nil || n != 10000 {
+				b.Fatal(n, err)
+			}
+		}
+	})
 	b.Run("snapshot of 10000", func(b *testing.B) {
 		for b.Loop() {
 			if r, err := a.Snapshot(ctx, &v1.SnapshotRequest{MailboxId: "F1"}); err != nil || len(r.Uids) != 10000 {
