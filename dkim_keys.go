@@ -5,8 +5,8 @@ import (
 	"strings"
 
 	"github.com/stagecoach-mta/stagecoach/core/command"
-	"github.com/stagecoach-mta/stagecoach/sdk/dns"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/keyring"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns"
 )
 
 // signingKeys lets the command line make and check the keys of dkimsign.

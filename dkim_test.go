@@ -9,8 +9,8 @@ import (
 
 	"github.com/stagecoach-mta/stagecoach/core/command"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dkim"
-	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/message"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 )
 
 // TestDKIM: an operator makes keys, publishes and checks them, and a mail of their

@@ -20,11 +20,11 @@ import (
 
 	"github.com/stagecoach-mta/stagecoach/plugins/dkimsign"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dkim"
-	"github.com/stagecoach-mta/stagecoach/sdk/dns"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/keyring"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/message"
 	"github.com/stagecoach-mta/stagecoach/plugins/milter"
 	"github.com/stagecoach-mta/stagecoach/sdk"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns"
 	"github.com/stagecoach-mta/stagecoach/sdk/filter"
 	"github.com/stagecoach-mta/stagecoach/sdk/mail"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"

@@ -7,10 +7,10 @@ import (
 
 	"github.com/stagecoach-mta/stagecoach/plugins/arcsign"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/arc"
-	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/keyring"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/message"
 	"github.com/stagecoach-mta/stagecoach/sdk"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 	"github.com/stagecoach-mta/stagecoach/sdk/sdktest"
 )

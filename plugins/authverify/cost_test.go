@@ -6,8 +6,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/sdk"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/sdk/filter"
 	"github.com/stagecoach-mta/stagecoach/sdk/mail"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"

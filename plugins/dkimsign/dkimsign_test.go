@@ -12,10 +12,10 @@ import (
 
 	"github.com/stagecoach-mta/stagecoach/plugins/dkimsign"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/dkim"
-	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/keyring"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/message"
 	"github.com/stagecoach-mta/stagecoach/sdk"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/sdk/filter"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 	"github.com/stagecoach-mta/stagecoach/sdk/sdktest"

@@ -12,9 +12,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/stagecoach-mta/stagecoach/sdk/dns"
 	"github.com/stagecoach-mta/stagecoach/plugins/mailauth/spf"
 	"github.com/stagecoach-mta/stagecoach/sdk"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns"
 	"github.com/stagecoach-mta/stagecoach/sdk/filter"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 	"github.com/stagecoach-mta/stagecoach/sdk/schema"

@@ -10,8 +10,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/sdk"
+	"github.com/stagecoach-mta/stagecoach/sdk/dns/dnstest"
 	"github.com/stagecoach-mta/stagecoach/sdk/filter"
 	v1 "github.com/stagecoach-mta/stagecoach/sdk/proto/v1"
 	"github.com/stagecoach-mta/stagecoach/sdk/sdktest"
