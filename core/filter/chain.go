@@ -138,7 +138,9 @@ type Step struct {
 	// Edits say in a few words what the filter changed, and of which recipients it
 	// judged apart.
 	Edits []string
-	Took  time.Duration
+	// Tags that it set.
+	Tags map[string]*v1.Tag
+	Took time.Duration
 	// Failed is why the filter gave no answer; "" if it did.
 	Failed string
 }
@@ -249,6 +251,7 @@ func (out *Outcome) fold(ed Editing, a answer) (stop bool, err error) {
 	case err != nil:
 		return false, err
 	}
+	step.Tags = r.GetTags()
 	step.Edits = append(step.Edits, out.apart(r.GetPerRecipient(), a.member.Name)...)
 	out.Hints = MergeHints(out.Hints, r.GetHints())
 	return out.judge(r.GetVerdict(), a.member.Name), nil

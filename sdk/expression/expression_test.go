@@ -50,6 +50,7 @@ func TestParseRefuses(t *testing.T) {
 		`env("SECRET") == "x"`:                  "env",
 		`matches("(", sender.domain)`:           "matches",
 		`startswith(message.subject)`:           "startswith",
+		`contains(message.subject, "sale")`:     "strcontains(text, part)",
 	} {
 		if _, err := expression.Parse(source); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", source, err, want)

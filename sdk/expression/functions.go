@@ -48,7 +48,7 @@ func Functions() map[string]function.Function {
 		"strcontains": stringTest("part", strings.Contains),
 		"matches":     matchesFunc,
 
-		"contains": orNull(stdlib.ContainsFunc, cty.False), "length": orNull(stdlib.LengthFunc, cty.Zero), "concat": stdlib.ConcatFunc,
+		"contains": orNull(listed(stdlib.ContainsFunc), cty.False), "length": orNull(stdlib.LengthFunc, cty.Zero), "concat": stdlib.ConcatFunc,
 		"distinct": stdlib.DistinctFunc, "element": stdlib.ElementFunc, "flatten": stdlib.FlattenFunc,
 		"keys": stdlib.KeysFunc, "values": stdlib.ValuesFunc, "lookup": stdlib.LookupFunc,
 		"merge": stdlib.MergeFunc, "range": stdlib.RangeFunc, "reverse": stdlib.ReverseListFunc,
@@ -78,6 +78,21 @@ func stringTest(what string, test func(s, part string) bool) function.Function {
 			}
 			return cty.BoolVal(test(args[0].AsString(), args[1].AsString())), nil
 		},
+	})
+}
+
+// listed is f, which looks into a list. That a text is none is told of a text that is not
+// known yet too: of another mail it would be no list either.
+func listed(f function.Function) function.Function {
+	return function.New(&function.Spec{
+		Params: f.Params(),
+		Type: func(args []cty.Value) (cty.Type, error) {
+			if args[0].Type() == cty.String {
+				return cty.Bool, function.NewArgErrorf(0, "this is a text, not a list: strcontains(text, part) looks into a text")
+			}
+			return f.ReturnTypeForValues(args)
+		},
+		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) { return f.Call(args) },
 	})
 }
 

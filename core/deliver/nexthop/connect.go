@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 
@@ -70,7 +71,7 @@ func (t *Transport) open(ctx context.Context, h hop, useTLS, requireTLS bool) (*
 	}
 	nc, err := t.dial(ctx, h)
 	if err != nil {
-		return fail(451, smtp.EnhancedCode{4, 4, 1}, err.Error())
+		return fail(451, smtp.EnhancedCode{4, 4, 1}, unconnected(err))
 	}
 	cfg := client.Config{
 		LocalName: t.opts.LocalName, LMTP: t.opts.LMTP, Timeouts: t.opts.Timeouts,
@@ -142,6 +143,23 @@ func (h hop) greetFailure(err error) *Outcome {
 	o.Text = fmt.Sprintf("%s: %v", h, err)
 	o.RemoteMTA, o.RemoteAddr = h.host, h.addr
 	return &o
+}
+
+// unconnected is why a connection did not come about, without the address: that is told
+// before it. "connection refused", not "dial tcp 192.0.2.1:25: connect: connection refused".
+func unconnected(err error) string {
+	var op *net.OpError
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &op) && op.Timeout():
+		return "no connection in time"
+	case !errors.As(err, &op) || op.Err == nil:
+		return err.Error()
+	}
+	var call *os.SyscallError
+	if errors.As(op.Err, &call) {
+		return call.Err.Error()
+	}
+	return op.Err.Error()
 }
 
 func (t *Transport) dial(ctx context.Context, h hop) (net.Conn, error) {
