@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stagecoach-mta/stagecoach/core/command"
 	"github.com/stagecoach-mta/stagecoach/plugins"
@@ -232,6 +234,13 @@ messages = ["DIR/verified.eml"]`,
 		},
 		skipped: []string{"edits: fit the message"}, // it only judges
 	},
+	"rspamd": {
+		block: `filter "rspamd" "spam" { servers = ["unix:DIR/rspamd.sock"] }`,
+		facts: `wrong = { servers = "servers = [\"127.0.0.1\"]" }`,
+		serve: func(t testing.TB, dir string) {
+			sayingJSON(t, filepath.Join(dir, "rspamd.sock"), `{"action": "add header", "score": 7, "required_score": 15, "symbols": {"A": {"score": 7}}}`)
+		},
+	},
 	"srs": {
 		block: `filter "srs" "forwarded" {
   domain  = "ryan.example"
@@ -275,6 +284,22 @@ func answering(t testing.TB, path string, each func(net.Conn)) {
 			}()
 		}
 	}()
+}
+
+// sayingJSON answers every HTTP request with this JSON.
+func sayingJSON(t testing.TB, path, said string) {
+	t.Helper()
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, said)
+	}), ReadHeaderTimeout: time.Minute}
+	t.Cleanup(func() { _ = s.Close() })
+	go func() { _ = s.Serve(l) }()
 }
 
 // conformed runs the command with these arguments and reads what it prints.

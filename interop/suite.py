@@ -23,6 +23,7 @@ import protocol  # noqa: F401
 import read  # noqa: F401
 import sync  # noqa: F401
 import bridges_milter  # noqa: F401
+import bridges_scanners  # noqa: F401
 import bulk  # noqa: F401
 import carry  # noqa: F401
 import crash  # noqa: F401

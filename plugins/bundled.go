@@ -24,6 +24,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/pop3"
 	"github.com/stagecoach-mta/stagecoach/plugins/ratelimit"
 	"github.com/stagecoach-mta/stagecoach/plugins/recipients"
+	"github.com/stagecoach-mta/stagecoach/plugins/rspamd"
 	"github.com/stagecoach-mta/stagecoach/plugins/rules"
 	"github.com/stagecoach-mta/stagecoach/plugins/sieve"
 	"github.com/stagecoach-mta/stagecoach/plugins/srs"
@@ -58,6 +59,7 @@ func Bundled() []sdk.Plugin {
 		pop3.Plugin(),
 		ratelimit.Plugin(),
 		recipients.Plugin(),
+		rspamd.Plugin(),
 		rules.Plugin(),
 		sieve.Plugin(),
 		srs.Plugin(),
