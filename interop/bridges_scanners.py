@@ -1,5 +1,5 @@
 """The scanners that people run, asked by protocols of their own: Debian's rspamd and
-clamd. Each accepts and refuses, changes if it can, and is killed in the middle."""
+clamd. Each accepts and refuses, changes if it can, and is killed and comes back."""
 
 import os
 import shutil
@@ -53,7 +53,7 @@ milter_headers {{ use = ["x-spamd-result"]; skip_local = false; }}
 
 @case(seconds=300, shared=False)
 def scanner_clamd():
-    """clamd with one signature of our own: the virus is refused; killed, in each mode."""
+    """clamd with one signature of our own: the virus is refused; what is too long, or comes while it is dead, is put off."""
     folder = folder_of("scanner_clamd")
     signatures = folder / "db"
     signatures.mkdir()

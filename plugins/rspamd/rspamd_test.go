@@ -1,11 +1,14 @@
 package rspamd
 
 import (
+	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -209,6 +212,24 @@ func TestFailover(t *testing.T) {
 	gone := "unix:" + filepath.Join(t.TempDir(), "none.sock")
 	if _, err := asking(t, "", broken, gone)(sdktest.Message(t, letter)); err == nil || !strings.Contains(err.Error(), "rspamd at "+gone) || !strings.Contains(err.Error(), "rspamd at "+broken) {
 		t.Errorf("%v", err)
+	}
+}
+
+// An https server is believed if an authority of ca vouches for it, and not else.
+func TestTLS(t *testing.T) {
+	s := httptest.NewUnstartedServer(saying(action("no action")))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := asking(t, fmt.Sprintf("mark = \"none\"\nca = %q", ca), s.URL)(sdktest.Message(t, letter)); err != nil || said(r) != "ACCEPT" {
+		t.Errorf("%s %v", said(r), err)
+	}
+	if _, err := asking(t, "", s.URL)(sdktest.Message(t, letter)); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("a stranger's certificate: %v", err)
 	}
 }
 
