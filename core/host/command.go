@@ -213,14 +213,14 @@ func (c *child) reap() {
 // and tells how many those were. In a process namespace nothing is left.
 func (c *child) sweep() int {
 	if c.cmd.SysProcAttr.Cloneflags&syscall.CLONE_NEWPID != 0 {
-		c.kill()
+		c.killGroup()
 		return 0
 	}
 	seen := map[int]bool{}
 	// Those that are just being forked are there at the next look.
 	for range 5 {
 		left := marked(c.mark)
-		c.kill()
+		c.killGroup()
 		for _, pid := range left {
 			seen[pid] = true
 			killMarked(pid, c.mark)
@@ -232,11 +232,22 @@ func (c *child) sweep() int {
 	return len(seen)
 }
 
-// kill ends the whole process group, for as long as its number is ours.
+// kill ends the whole process group. What a process that has ended by itself left
+// behind is the sweep's, which counts it.
 func (c *child) kill() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.condemned = true
+	byItself := c.pid == 0 || c.gone || exited(c.pid)
+	c.mu.Unlock()
+	if !byItself {
+		c.killGroup()
+	}
+}
+
+// killGroup is for as long as the group's number is ours.
+func (c *child) killGroup() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.pid != 0 && !c.gone {
 		syscall.Kill(-c.pid, syscall.SIGKILL)
 	}

@@ -25,6 +25,13 @@ func waitExit(pid int) {
 	}
 }
 
+// exited tells whether a child has ended and was not waited for yet.
+func exited(pid int) bool {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT|unix.WNOHANG, nil)
+	return err == nil && info.Signo != 0
+}
+
 // residentSize of a process in octets; 0 if it is gone.
 func residentSize(pid int) int64 {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
