@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -239,6 +240,29 @@ messages = ["DIR/verified.eml"]`,
 		facts: `wrong = { servers = "servers = [\"127.0.0.1\"]" }`,
 		serve: func(t testing.TB, dir string) {
 			sayingJSON(t, filepath.Join(dir, "rspamd.sock"), `{"action": "add header", "score": 7, "required_score": 15, "symbols": {"A": {"score": 7}}}`)
+		},
+	},
+	"spamd": {
+		block: `filter "spamd" "spam" { servers = ["unix:DIR/spamd.sock"] }`,
+		facts: `wrong = { servers = "servers = [\"127.0.0.1\"]" }`,
+		serve: func(t testing.TB, dir string) {
+			answering(t, filepath.Join(dir, "spamd.sock"), func(c net.Conn) {
+				r := bufio.NewReader(c)
+				var n int64
+				for line := " "; strings.TrimSpace(line) != "" || n == 0; {
+					var err error
+					if line, err = r.ReadString('\n'); err != nil {
+						return
+					}
+					if length, ok := strings.CutPrefix(line, "Content-length: "); ok {
+						n, _ = strconv.ParseInt(strings.TrimSpace(length), 10, 64)
+					}
+				}
+				if _, err := io.CopyN(io.Discard, r, n); err != nil {
+					return
+				}
+				_, _ = io.WriteString(c, "SPAMD/1.1 0 EX_OK\r\nSpam: True ; 7.0 / 5.0\r\n\r\nX-Spam-Flag: YES\r\nX-Spam-Status: Yes, tests=A\r\n\r\n")
+			})
 		},
 	},
 	"srs": {

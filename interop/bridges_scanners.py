@@ -1,5 +1,5 @@
-"""The scanners that people run, asked by protocols of their own: Debian's rspamd and
-clamd. Each accepts and refuses, changes if it can, and is killed and comes back."""
+"""The scanners that people run, asked by protocols of their own: Debian's rspamd,
+spamd and clamd. Each accepts and refuses, changes if it can, and is killed and comes back."""
 
 import os
 import shutil
@@ -49,6 +49,37 @@ milter_headers {{ use = ["x-spamd-result"]; skip_local = false; }}
             check("Gtube pattern" in refused, f"the reply is rspamd's: {refused}")
         # rspamd's own field stands at the header's end: here only ours, above the mail.
         killed("scanner_rspamd", daemon, block.replace('mark =', 'changes = false\n  mark ='), "X-Spam-Action:")
+
+
+@case(seconds=300, shared=False)
+def scanner_spamd():
+    """spamd as spamc asks it: mail is marked and forged marks go, the test for spam tagged, then refused; killed, in each mode."""
+    folder, place, dead = folder_of("scanner_spamd"), PRIVATE.base + 7784, PRIVATE.base + 7785
+    env = {"HOME": str(folder), "PATH": os.environ["PATH"] + ":/usr/sbin"}
+    daemon = Daemon("spamd", folder, shutil.which("spamd", path=env["PATH"]), "-L", "-x", "-m", "1", f"--listen={HOST}:{place}", "-s", "stderr", "-H", folder,
+                    there=connects(place), env=env)
+    # The first server is never there.
+    block = scanner("spamd", "spam", f'servers = ["inet:{HOST}:{dead}", "inet:{HOST}:{place}"]')
+    refusing = block.replace("servers =", "reject_at = 15\n  servers =")
+    with daemon:
+        with private("scanner_spamd", mx="filters = [filter.spamd.spam]", extra=block):
+            for body in (b"Hello Meg, how was your day?\r\n", b"Hello Meg\r\n" * 20000):
+                mail = new_mail(body=body)
+                starts(send(b"X-Spam-Status: No, forged\r\nX-Spam-Forged: yes\r\n" + mail), "250")
+                top = above(mail)
+                check("X-Spam-Checker-Version:" in top and "X-Spam-Status: No" in top, f"marked: {top}")
+                check("forged" not in top.lower(), f"the sender's marks are gone: {top}")
+            large = new_mail(body=b"Hello Meg\r\n" * 50000)  # above max_size
+            starts(send(large), "250")
+            check("X-Spam-" not in above(large), "a large mail is not looked at")
+            spam = new_mail(body=GTUBE)
+            starts(send(spam), "250")
+            top = above(spam)
+            check("X-Spam-Flag: YES" in top and "X-Spam-Status: Yes" in top and "GTUBE" in top, f"tagged: {top}")
+        with private("scanner_spamd_refuses", mx="filters = [filter.spamd.spam]", extra=refusing):
+            starts(send(new_mail(body=GTUBE)), "550 5.7.1 The message looks like spam")
+            starts(send(new_mail()), "250")
+        killed("scanner_spamd", daemon, block, "X-Spam-Status:")
 
 
 @case(seconds=300, shared=False)

@@ -27,6 +27,7 @@ import (
 	"github.com/stagecoach-mta/stagecoach/plugins/rspamd"
 	"github.com/stagecoach-mta/stagecoach/plugins/rules"
 	"github.com/stagecoach-mta/stagecoach/plugins/sieve"
+	"github.com/stagecoach-mta/stagecoach/plugins/spamd"
 	"github.com/stagecoach-mta/stagecoach/plugins/srs"
 	"github.com/stagecoach-mta/stagecoach/plugins/srsreverse"
 	"github.com/stagecoach-mta/stagecoach/plugins/subaddress"
@@ -62,6 +63,7 @@ func Bundled() []sdk.Plugin {
 		rspamd.Plugin(),
 		rules.Plugin(),
 		sieve.Plugin(),
+		spamd.Plugin(),
 		srs.Plugin(),
 		srsreverse.Plugin(),
 		subaddress.Plugin(),
