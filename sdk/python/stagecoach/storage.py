@@ -117,10 +117,11 @@ class Storage(Plugin):
         asked = getattr(request, op)
         if op == "deposit":
             return v1.StorageReply(deposit=self.deposit(asked, call))
-        method = getattr(self, op, None)
+        # The class's, for an instance may keep something of its own by that name.
+        method = getattr(type(self), op, None)
         if method is None:
             raise _unknown(op)
-        answer = method(request.account, asked, call)
+        answer = method(self, request.account, asked, call)
         if op == "fetch":
             return self._batches(answer, call)
         if op == "watch":

@@ -19,6 +19,7 @@ class Shelf(Storage):
     def start(self):
         self.changes, self.lock, self.modseq = Changes(), threading.Lock(), 4
         self.mails, self.fetched, self.closed, self.watching = [], 0, 0, 0
+        self.accounts = {MEG: 1}  # what a storage keeps for itself is no call's method
 
     def deposit(self, request, call):
         return v1.DepositResponse(results=[v1.DepositResponse.Result(key=t.key, uid=7) for t in request.targets])
