@@ -1,7 +1,6 @@
 package rspamd
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -12,12 +11,11 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
+	"github.com/stagecoach-mta/stagecoach/plugins/milter/failover"
 	"github.com/stagecoach-mta/stagecoach/plugins/milter/foreign"
 	"github.com/stagecoach-mta/stagecoach/plugins/milter/socket"
 	"github.com/stagecoach-mta/stagecoach/sdk"
@@ -27,8 +25,6 @@ import (
 const (
 	// longestAnswer of rspamd: all symbols with their options.
 	longestAnswer = 4 << 20
-	// avoided is how long a server that failed is asked last.
-	avoided = 10 * time.Second
 )
 
 // place is where a server listens: what is dialed, and the URL to ask for.
@@ -57,10 +53,10 @@ func parseServer(s string) (place, error) {
 
 // server keeps its connections.
 type server struct {
+	failover.Record
 	name   string
 	url    string
 	client *http.Client
-	failed atomic.Int64 // when, in Unix milliseconds
 }
 
 func (f *Filter) connectTo() error {
@@ -106,37 +102,16 @@ func authorities(path string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
+func (s *server) String() string { return "rspamd at " + s.name }
+
 // ask asks one server after the other until one answers.
 func (f *Filter) ask(ctx context.Context, ev *filter.Event) (*answer, error) {
-	var errs []error
-	for _, s := range f.order(time.Now()) {
+	return failover.Ask(ctx, f.servers, func(s *server) (*answer, error) {
 		begin := time.Now()
 		a, err := f.askOne(ctx, s, ev)
 		f.metrics.Histogram("scan_seconds", "Time that an answer takes.", sdk.Seconds()).Since(begin)
-		if err == nil {
-			s.failed.Store(0)
-			return a, nil
-		}
-		errs = append(errs, fmt.Errorf("rspamd at %s: %w", s.name, err))
-		if ctx.Err() != nil {
-			break // nobody waits any more: it need not be the server's fault
-		}
-		s.failed.Store(time.Now().UnixMilli())
-	}
-	return nil, errors.Join(errs...)
-}
-
-// order is as configured, but who failed a moment ago comes last.
-func (f *Filter) order(now time.Time) []*server {
-	out := slices.Clone(f.servers)
-	rank := func(s *server) int {
-		if now.UnixMilli()-s.failed.Load() < avoided.Milliseconds() {
-			return 1
-		}
-		return 0
-	}
-	slices.SortStableFunc(out, func(a, b *server) int { return cmp.Compare(rank(a), rank(b)) })
-	return out
+		return a, err
+	})
 }
 
 func (f *Filter) askOne(ctx context.Context, s *server, ev *filter.Event) (*answer, error) {

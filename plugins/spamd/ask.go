@@ -1,61 +1,35 @@
 package spamd
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
+	"github.com/stagecoach-mta/stagecoach/plugins/milter/failover"
 	"github.com/stagecoach-mta/stagecoach/sdk"
 	"github.com/stagecoach-mta/stagecoach/sdk/filter"
 )
 
-// avoided is how long a server that failed is asked last.
-const avoided = 10 * time.Second
-
 // server gets one connection per mail: spamd closes it after its answer.
 type server struct {
+	failover.Record
 	name, network, address string
-	failed                 atomic.Int64 // when, in Unix milliseconds
 }
+
+func (s *server) String() string { return "spamd at " + s.name }
 
 // ask asks one server after the other until one answers.
 func (f *Filter) ask(ctx context.Context, ev *filter.Event) (*answer, error) {
-	var errs []error
-	for _, s := range f.order(time.Now()) {
+	return failover.Ask(ctx, f.servers, func(s *server) (*answer, error) {
 		begin := time.Now()
 		a, err := f.askOne(ctx, s, ev)
 		f.metrics.Histogram("scan_seconds", "Time that an answer takes.", sdk.Seconds()).Since(begin)
-		if err == nil {
-			s.failed.Store(0)
-			return a, nil
-		}
-		errs = append(errs, fmt.Errorf("spamd at %s: %w", s.name, err))
-		if ctx.Err() != nil {
-			break // nobody waits any more: it need not be the server's fault
-		}
-		s.failed.Store(time.Now().UnixMilli())
-	}
-	return nil, errors.Join(errs...)
-}
-
-// order is as configured, but who failed a moment ago comes last.
-func (f *Filter) order(now time.Time) []*server {
-	out := slices.Clone(f.servers)
-	rank := func(s *server) int {
-		if now.UnixMilli()-s.failed.Load() < avoided.Milliseconds() {
-			return 1
-		}
-		return 0
-	}
-	slices.SortStableFunc(out, func(a, b *server) int { return cmp.Compare(rank(a), rank(b)) })
-	return out
+		return a, err
+	})
 }
 
 func (f *Filter) askOne(ctx context.Context, s *server, ev *filter.Event) (*answer, error) {
